@@ -1,0 +1,3 @@
+//! What stands behind a device on the host side.
+
+pub mod chardev;

@@ -1,0 +1,36 @@
+//! What the rows of a board are made of, and what a device is given when it is built.
+
+use std::sync::Arc;
+
+use crate::backend::chardev::Chardev;
+use crate::{Clock, IrqLine, Requests};
+
+/// What a device is wired to when the board builds it.
+pub struct Wiring {
+    /// Guest time.
+    pub clock: Clock,
+    /// Where the device leaves what it wants of the machine.
+    pub requests: Requests,
+    /// The device's interrupt output (unconnected when its row names none).
+    pub irq: IrqLine,
+    /// What the user chose of the machine.
+    pub options: Arc<BoardOptions>,
+    /// The character backend this device's row is given (a null one when the user named none).
+    pub chardev: Chardev,
+}
+
+/// What a user can choose of the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoardOptions {
+    /// Guest RAM in bytes.
+    pub ram: u64,
+    /// Number of processors.
+    pub cpus: u32,
+    /// The RTC's time of day at guest time zero, in seconds since 1970-01-01 00:00 as the guest
+    /// shall see them.
+    pub rtc_base: i64,
+    /// First port of the isa-debug-exit device, if there is one, and how many ports it has.
+    pub debug_exit: Option<(u16, u16)>,
+    /// First port of the debug console, if there is one.
+    pub debugcon: Option<u16>,
+}
