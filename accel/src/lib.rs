@@ -1,1 +1,104 @@
-#![doc = "x"]
+//! The engines that run a guest, behind three small traits.
+//!
+//! An [`Accel`] opens an engine and creates a [`Vm`]; a [`Vm`] takes the memory map and creates
+//! [`Vcpu`]s; a [`Vcpu`] runs until the machine's loop must decide something ([`VcpuExit`]). Port
+//! and memory-mapped I/O are callbacks into the board ([`CpuIo`]), never exits.
+
+mod error;
+#[cfg(all(feature = "kvm", target_os = "linux"))]
+pub mod kvm;
+pub mod tcg;
+
+pub use emu::arch::cpuid::CpuModel;
+pub use emu::{CpuIo, CpuState, Exception, MemoryMap, Pending};
+pub use error::AccelError;
+
+use std::sync::Arc;
+
+/// What a virtual machine is created with; the same for every engine.
+#[derive(Clone, Debug)]
+pub struct VmConfig {
+    /// The processor model whose CPUID the guest sees (masked by what the engine can run).
+    pub cpu: CpuModel,
+    /// Time-stamp counter frequency in Hz.
+    pub tsc_hz: u64,
+}
+
+/// Why [`Vcpu::run`] returned: only what the machine's loop must decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VcpuExit {
+    /// HLT with nothing pending: wait until [`CpuIo::pending`] shows an event that can wake it.
+    Halted,
+    /// Somebody called [`Kick::kick`], or the instruction deadline was reached.
+    Kicked,
+    /// Shutdown by triple fault.
+    TripleFault,
+    /// A debug stop that the user, not the guest, asked for.
+    Debug(DebugStop),
+}
+
+/// Where a debug stop happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DebugStop {
+    /// One instruction was stepped.
+    Step,
+    /// The breakpoint at this linear address was reached.
+    Breakpoint(u64),
+}
+
+/// Makes a running vCPU look up: it returns [`VcpuExit::Kicked`] or takes a pending event soon.
+pub trait Kick: Send + Sync {
+    /// Something may be deliverable at this vCPU ([`CpuIo::pending`] changed): take it at the next
+    /// instruction boundary; `run` need not return for it. Callable from any thread, also from a
+    /// callback of the vCPU itself.
+    fn signal(&self);
+    /// `run` returns [`VcpuExit::Kicked`] as soon as an instruction boundary is reached.
+    fn kick(&self);
+}
+
+/// An engine that can create virtual machines.
+pub trait Accel: Send + Sync {
+    /// The name `--accel` knows it by.
+    fn name(&self) -> &'static str;
+    /// Creates an empty virtual machine.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, AccelError>;
+}
+
+/// A virtual machine: memory and processors.
+pub trait Vm: Send + Sync {
+    /// Replaces the CPU view of guest memory. May be called from a callback of a vCPU; the next
+    /// instruction sees the new map.
+    ///
+    /// # Errors
+    /// If the host refuses a slot.
+    fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError>;
+    /// Creates processor `index` in its reset state; `io` is how it reaches the board.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn create_vcpu(&self, index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError>;
+}
+
+/// A virtual processor; lives on the thread that runs it.
+pub trait Vcpu: Send {
+    /// Runs the guest until the machine must decide something.
+    ///
+    /// # Errors
+    /// For host errors and exits nobody can serve, never for guest faults.
+    fn run(&mut self) -> Result<VcpuExit, AccelError>;
+    /// The whole state; a pending I/O exit is completed first.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn state(&mut self) -> Result<CpuState, AccelError>;
+    /// Replaces the whole state.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError>;
+    /// What makes this vCPU look up.
+    fn kicker(&self) -> Arc<dyn Kick>;
+}
