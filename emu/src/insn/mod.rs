@@ -8,6 +8,8 @@ mod arith;
 mod branch;
 mod data;
 mod form;
+mod logic;
+mod shift;
 
 use iced_x86::{Code, Instruction};
 
@@ -47,7 +49,13 @@ impl Row {
 }
 
 /// Every group's rows.
-const GROUPS: &[&[Row]] = &[arith::ROWS, branch::ROWS, data::ROWS];
+const GROUPS: &[&[Row]] = &[
+    arith::ROWS,
+    branch::ROWS,
+    data::ROWS,
+    logic::ROWS,
+    shift::ROWS,
+];
 
 /// Number of iced's codes; iced keeps its own constant to itself, a test compares.
 const CODES: usize = 4936;
