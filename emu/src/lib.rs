@@ -4,7 +4,7 @@
 //! - [`io`], [`memory`], [`attention`]: what joins a CPU to the board around it
 //! - [`cpu`]: the processor; [`engine`]: the loop; [`decode`], [`block`]: from bytes to blocks
 //! - [`mem`]: segmentation, paging, TLB, accesses; [`event`]: exceptions and interrupts
-//! - [`flags`], [`width`]: what rules compute with; [`insn`]: the rules, by SDM group
+//! - [`flags`], [`width`]: what rules compute with; [`insn`]: the rules, by SDM group; `msr`: RDMSR and WRMSR
 
 pub mod arch;
 pub mod attention;
@@ -18,7 +18,10 @@ pub mod insn;
 pub mod io;
 pub mod mem;
 pub mod memory;
+mod msr;
 pub mod state;
+#[cfg(test)]
+mod test_bench;
 pub mod width;
 
 pub use arch::Exception;

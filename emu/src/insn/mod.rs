@@ -6,10 +6,15 @@
 
 mod arith;
 mod branch;
+mod control;
 mod data;
 mod form;
 mod logic;
 mod shift;
+mod system;
+mod tables;
+
+pub(crate) use system::exact_time;
 
 use iced_x86::{Code, Instruction};
 
@@ -52,9 +57,12 @@ impl Row {
 const GROUPS: &[&[Row]] = &[
     arith::ROWS,
     branch::ROWS,
+    control::ROWS,
     data::ROWS,
     logic::ROWS,
     shift::ROWS,
+    system::ROWS,
+    tables::ROWS,
 ];
 
 /// Number of iced's codes; iced keeps its own constant to itself, a test compares.
