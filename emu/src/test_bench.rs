@@ -82,15 +82,10 @@ impl Parts {
             .map(|_| Page([const { AtomicU8::new(0) }; 4096]))
             .collect();
         let block = Block {
-            host: NonNull::from(&ram[0]).cast(),
+            host: NonNull::from(&*ram).cast(),
             len: RAM,
             marks: (0..RAM / PAGE_SIZE).map(|_| AtomicU8::new(0)).collect(),
             owner: Arc::new(Arc::clone(&ram)),
-        };
-        // The block's pointer must reach all pages, not the first one only.
-        let block = Block {
-            host: NonNull::new(ram.as_ptr().cast_mut().cast()).unwrap_or(block.host),
-            ..block
         };
         let range = Range {
             start: 0,

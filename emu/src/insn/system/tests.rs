@@ -181,9 +181,9 @@ fn a_new_cr3_is_seen_by_the_next_jump() {
     let put = |at: u64, value: u64| ram.write(at, &value.to_le_bytes());
     // Two address spaces that differ in the page at 5000h only.
     for (root, page) in [(0x10_000, 0x5000), (0x20_000, 0x6000)] {
-        put(root, root + 0x1000 | PRESENT);
-        put(root + 0x1000, root + 0x2000 | PRESENT);
-        put(root + 0x2000, root + 0x3000 | PRESENT);
+        put(root, (root + 0x1000) | PRESENT);
+        put(root + 0x1000, (root + 0x2000) | PRESENT);
+        put(root + 0x2000, (root + 0x3000) | PRESENT);
         for n in 0..16 {
             put(root + 0x3000 + n * 8, n << 12 | PRESENT);
         }

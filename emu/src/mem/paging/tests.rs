@@ -132,13 +132,13 @@ impl Combination {
         let wide = self.format.levels > 2;
         let user = self.privilege == Privilege::User;
         let fetch = self.access == Access::Execute;
-        let mut code = match self.access {
-            Access::Read => 0,
-            Access::Write => 2,
-            Access::Execute if self.nxe && wide || self.smep => 16,
-            Access::Execute => 0,
-        };
-        code |= if user { 4 } else { 0 };
+        let mut code = if user { 4 } else { 0 };
+        if self.access == Access::Write {
+            code |= 2;
+        }
+        if fetch && (self.nxe && wide || self.smep) {
+            code |= 16;
+        }
         if self.leaf & PRESENT == 0 {
             return Some(code);
         }
