@@ -137,7 +137,7 @@ impl I8254 {
 
     fn port61(&self) -> Port61 {
         let mut bits = self.chip.port61;
-        bits.set(Port61::REFRESH, self.chip.tick / REFRESH & 1 != 0);
+        bits.set(Port61::REFRESH, (self.chip.tick / REFRESH) % 2 != 0);
         bits.set(Port61::OUT2, self.chip.counters[2].out());
         bits
     }

@@ -18,6 +18,7 @@ pub mod debugcon;
 pub mod i8254;
 pub mod irq;
 pub mod isa_debug_exit;
+pub mod mc146818;
 pub mod port92;
 pub mod request;
 pub mod state;
