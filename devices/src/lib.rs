@@ -25,6 +25,7 @@ pub mod state;
 #[cfg(test)]
 mod testbench;
 pub mod time;
+pub mod uart16550;
 
 pub use irq::IrqLine;
 pub use request::{Request, Requests};
