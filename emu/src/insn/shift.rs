@@ -5,7 +5,7 @@
 //! here it is what the last one-bit step would give.
 
 use super::Row;
-use super::form::{Dest, Imm, Reg, Source, row};
+use super::form::{Dest, Imm, Reg, Source, row, step};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::raw::Raw;
@@ -190,8 +190,8 @@ fn shrd<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 macro_rules! by_form {
     ($rule:ident, $w:ty, $count:ty, $i:expr) => {
         match crate::insn::form::kind($i, 0) {
-            crate::insn::form::Kind::Reg => $rule::<$w, Reg<0>, $count>,
-            _ => $rule::<$w, crate::insn::form::Mem, $count>,
+            crate::insn::form::Kind::Reg => step!($rule::<$w, Reg<0>, $count>),
+            _ => step!($rule::<$w, crate::insn::form::Mem, $count>),
         }
     };
 }
