@@ -14,7 +14,11 @@
 
 pub mod backend;
 pub mod board;
+pub mod chips;
+pub mod i8259;
+pub mod ioapic;
 pub mod irq;
+pub mod lapic;
 pub mod request;
 pub mod state;
 pub mod time;
