@@ -93,7 +93,6 @@ mod reg {
     pub const INITIAL_COUNT: u32 = 0x380;
     pub const CURRENT_COUNT: u32 = 0x390;
     pub const DIVIDE: u32 = 0x3e0;
-    pub const LAST: u32 = 0x3f0;
 }
 
 /// Local vector table, in the order of the registers from 0x320.
@@ -375,9 +374,7 @@ impl LocalApic {
     }
 
     fn illegal_register(&mut self, offset: u32) {
-        if offset <= reg::LAST {
-            tracing::debug!(target: "lapic", cpu = self.cpu, "no register at {offset:#x}");
-        }
+        tracing::debug!(target: "lapic", cpu = self.cpu, "no register at {offset:#x}");
         self.error(esr::ILLEGAL_REGISTER);
     }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::IrqLine;
-use crate::time::ManualTime;
+use crate::time::{ManualTime, TimeSource};
 use proptest::prelude::*;
 
 #[derive(Default)]
@@ -597,8 +597,6 @@ impl Bench {
     }
 }
 
-use crate::time::TimeSource;
-
 fn access(device: &mut dyn Device, region: u8, offset: u64, data: &[u8], write: bool) {
     let at = At { region, offset };
     if write {
@@ -617,8 +615,16 @@ proptest! {
     fn any_sequence_and_its_continuation_after_restore(
         before in prop::collection::vec(step(), 0..150),
         after in prop::collection::vec(step(), 0..50),
+        ready: bool,
     ) {
         let mut a = Bench::new(3);
+        if ready {
+            a.init_pic();
+            a.enable_apics();
+            for pin in 0..24 {
+                a.route(pin, u32::from(pin & 1) << 15 | (0x30 + 5 * u32::from(pin)), pin % 3);
+            }
+        }
         for s in &before {
             a.run(s);
         }
