@@ -59,11 +59,6 @@ struct Jump {
     to: BlockId,
 }
 
-const NOWHERE: BlockId = BlockId {
-    index: 0,
-    generation: u32::MAX,
-};
-
 /// All blocks of one processor.
 pub(crate) struct Blocks {
     arena: Vec<Block>,
