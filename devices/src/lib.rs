@@ -14,6 +14,7 @@
 
 pub mod backend;
 pub mod board;
+pub mod bus;
 pub mod irq;
 pub mod request;
 pub mod state;
