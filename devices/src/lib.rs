@@ -16,6 +16,7 @@ pub mod backend;
 pub mod board;
 pub mod bus;
 pub mod irq;
+pub mod memory;
 pub mod request;
 pub mod state;
 pub mod time;
