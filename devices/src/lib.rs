@@ -17,6 +17,7 @@ pub mod board;
 pub mod bus;
 pub mod irq;
 pub mod memory;
+pub mod memory_map;
 pub mod request;
 pub mod state;
 pub mod time;
