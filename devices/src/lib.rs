@@ -15,11 +15,17 @@
 pub mod backend;
 pub mod board;
 pub mod bus;
+pub mod debugcon;
+pub mod i8254;
 pub mod irq;
+pub mod isa_debug_exit;
 pub mod memory;
 pub mod memory_map;
+pub mod port92;
 pub mod request;
 pub mod state;
+#[cfg(test)]
+mod testbench;
 pub mod time;
 
 pub use irq::IrqLine;
