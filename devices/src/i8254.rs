@@ -137,7 +137,10 @@ impl I8254 {
 
     fn port61(&self) -> Port61 {
         let mut bits = self.chip.port61;
-        bits.set(Port61::REFRESH, self.chip.tick / REFRESH & 1 != 0);
+        bits.set(
+            Port61::REFRESH,
+            !(self.chip.tick / REFRESH).is_multiple_of(2),
+        );
         bits.set(Port61::OUT2, self.chip.counters[2].out());
         bits
     }
@@ -192,6 +195,9 @@ impl Device for I8254 {
         let chip: Chip = from.fields(VERSION)?;
         if !chip.counters.iter().all(Counter::is_possible) {
             return Err(RestoreError::Impossible { field: "counter" });
+        }
+        if !Port61::WRITABLE.contains(chip.port61) {
+            return Err(RestoreError::Impossible { field: "port 61h" });
         }
         self.chip = chip;
         self.irq.restore_level(chip.counters[0].out());

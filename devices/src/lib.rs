@@ -19,6 +19,7 @@ pub mod debugcon;
 pub mod i8254;
 pub mod irq;
 pub mod isa_debug_exit;
+pub mod mc146818;
 pub mod memory;
 pub mod memory_map;
 pub mod port92;
@@ -27,6 +28,7 @@ pub mod state;
 #[cfg(test)]
 mod testbench;
 pub mod time;
+pub mod uart16550;
 
 pub use irq::IrqLine;
 pub use request::{Request, Requests};

@@ -236,7 +236,7 @@ impl Counter {
     fn live_count(&self) -> u16 {
         let n = self.count % self.modulus();
         let shown = if self.control & BCD != 0 {
-            n / 1000 << 12 | n / 100 % 10 << 8 | n / 10 % 10 << 4 | n % 10
+            ((n / 1000) << 12) | ((n / 100 % 10) << 8) | ((n / 10 % 10) << 4) | (n % 10)
         } else {
             n
         };
@@ -336,11 +336,13 @@ impl Counter {
             return None;
         }
         let ticks = match self.mode() {
-            Mode::InterruptOnTerminalCount | Mode::OneShot => self.count,
             Mode::RateGenerator => self.count.saturating_sub(1),
             Mode::SquareWave => self.count / 2 + u32::from(self.odd && self.out),
             Mode::SoftwareStrobe | Mode::HardwareStrobe if !self.out => 1,
-            Mode::SoftwareStrobe | Mode::HardwareStrobe => self.count,
+            Mode::InterruptOnTerminalCount
+            | Mode::OneShot
+            | Mode::SoftwareStrobe
+            | Mode::HardwareStrobe => self.count,
         };
         Some(u64::from(ticks.max(1)))
     }
