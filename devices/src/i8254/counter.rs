@@ -284,9 +284,8 @@ impl Counter {
             }
             let period = u64::from(self.units());
             if self.repeats() && ticks >= 2 * period {
-                // Whole periods change nothing but that OUT rose in each.
+                // Whole periods change nothing; the one that is kept tells whether OUT rises in each.
                 ticks = ticks % period + period;
-                rose |= period > 1;
             }
             if ticks >= distance {
                 let before = self.out;

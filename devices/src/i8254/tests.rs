@@ -80,6 +80,22 @@ fn mode_2_interrupts_every_period_and_coalesces_a_gap() {
 }
 
 #[test]
+fn a_new_count_in_mode_2_waits_for_the_end_of_the_period() {
+    let bench = Bench::new();
+    let mut d = new(&bench.wiring);
+    program(&mut *d, 0, 2, 100);
+    bench.time.set(ns(50));
+    outb(&mut *d, 0, 0, 30);
+    outb(&mut *d, 0, 0, 0);
+    assert_eq!(status(&mut *d, 0), 0xF4);
+    bench.time.set(ns(60));
+    assert_eq!(latched(&mut *d, 0), 41);
+    bench.time.set(ns(101));
+    assert_eq!(latched(&mut *d, 0), 30);
+    assert_eq!(status(&mut *d, 0), 0xB4);
+}
+
+#[test]
 fn mode_3_is_a_square_wave_with_the_odd_tick_high() {
     let bench = Bench::new();
     let mut d = new(&bench.wiring);

@@ -147,6 +147,23 @@ fn the_periodic_interrupt_waits_to_be_read() {
 }
 
 #[test]
+fn the_periodic_rates_are_those_of_the_datasheet() {
+    let bench = bench_at(BASE);
+    let mut d = new(&bench.wiring);
+    put(&mut *d, REG_B, 0x42);
+    let rates = [
+        256u64, 128, 8192, 4096, 2048, 1024, 512, 256, 128, 64, 32, 16, 8, 4, 2,
+    ];
+    for (select, hz) in (1..).zip(rates) {
+        put(&mut *d, REG_A, 0x20 | select);
+        let due = bench.poll_at(&mut *d, 0);
+        assert_eq!(due, Some(Duration::from_nanos(SEC.div_ceil(hz))));
+    }
+    put(&mut *d, REG_A, 0x20);
+    assert_eq!(bench.poll_at(&mut *d, 0), None);
+}
+
+#[test]
 fn the_alarm_comes_at_its_second() {
     let bench = bench_at(BASE);
     let mut d = new(&bench.wiring);
