@@ -419,9 +419,16 @@ impl Bus {
         }
     }
 
-    /// Every device's state by name. Quiet processors are the caller's business.
+    /// Every device's state by name, as of now. Quiet processors are the caller's business.
     pub fn save_all(&self) -> BTreeMap<String, State> {
-        let state = |slot: &Slot| (slot.name.to_owned(), slot.lock().save());
+        let now = self.clock.now();
+        let state = |slot: &Slot| {
+            let state = self.visit(slot, |device| {
+                device.poll(now);
+                device.save()
+            });
+            (slot.name.to_owned(), state)
+        };
         self.slots.iter().map(state).collect()
     }
 
@@ -452,6 +459,22 @@ impl Bus {
     /// The devices' names, in the order they were added.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
         self.slots.iter().map(|slot| slot.name)
+    }
+
+    /// Which device answers where, ports first, in ascending order.
+    pub fn regions(&self) -> impl Iterator<Item = (&'static str, Region)> {
+        let region = |space| {
+            move |range: &Range| {
+                let region = Region {
+                    space,
+                    range: range.first..=range.last,
+                    widths: range.widths,
+                };
+                (self.slots[range.slot].name, region)
+            }
+        };
+        let ports = self.ports.list.iter().map(region(Space::Port));
+        ports.chain(self.memory.list.iter().map(region(Space::Memory)))
     }
 
     fn has(&self, name: &str) -> bool {
