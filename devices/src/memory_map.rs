@@ -20,6 +20,7 @@
 //!   cannot mask addresses.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::bus::FLOAT;
 use crate::memory::{Block, MemoryError, PAGE_SIZE};
@@ -167,6 +168,27 @@ pub struct Shape {
 impl Shape {
     fn attributes(&self, segment: &Segment) -> u8 {
         self.pam[segment.register] >> segment.shift & (PAM_READ | PAM_WRITE)
+    }
+}
+
+/// The registers of [`Shape`] as the host bridge shares them with the board: the bridge sets them
+/// and leaves [`crate::Request::MapChanged`], the board reads them. Every clone is the same.
+#[derive(Clone, Debug, Default)]
+pub struct SharedShape(Arc<AtomicU64>);
+
+impl SharedShape {
+    /// The registers as they are now.
+    pub fn get(&self) -> Shape {
+        let [pam @ .., smram] = self.0.load(Ordering::Acquire).to_le_bytes();
+        Shape { pam, smram }
+    }
+
+    /// Sets them.
+    pub fn set(&self, shape: Shape) {
+        let mut bytes = [0; 8];
+        bytes[..7].copy_from_slice(&shape.pam);
+        bytes[7] = shape.smram;
+        self.0.store(u64::from_le_bytes(bytes), Ordering::Release);
     }
 }
 

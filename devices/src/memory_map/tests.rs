@@ -126,6 +126,9 @@ proptest! {
     #[test]
     fn every_view_agrees_with_the_model((ram, bios) in sizes(), pam: [u8; 7], smram: u8) {
         let model = Model { ram, bios, shape: Shape { pam, smram } };
+        let shared = SharedShape::default();
+        shared.set(model.shape);
+        prop_assert_eq!(shared.get(), model.shape);
         let blocks = model.blocks();
         let map = MemoryMap::new(&blocks, &model.shape);
         for view in [map.cpu(), map.smm(), map.bus_master(), map.shadow_writes()] {
