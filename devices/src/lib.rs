@@ -7,7 +7,7 @@
 //!
 //! - [`bus`]: port and memory space, the only place that splits accesses
 //! - [`memory`], [`memory_map`]: blocks of guest memory, and the flat map in its three views
-//! - [`irq`]: interrupt lines and the interrupt chips behind one lock
+//! - [`irq`]: interrupt lines; [`chips`]: the interrupt chips behind one lock
 //! - [`time`]: guest time; [`state`]: saved state; [`regmap`]: register spaces as rows
 //! - [`board`]: the machine's rows, and how they are wired
 #![forbid(unsafe_code)]

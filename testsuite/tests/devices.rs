@@ -337,7 +337,7 @@ fn run_board(board: &Board, time: &ManualTime, ops: &[Op]) {
                 let len = (range.end() - range.start()).saturating_add(3);
                 (*space, range.start().wrapping_add(place.offset % len))
             }
-            None if index % 2 == 0 => (Space::Port, place.offset),
+            None if index.is_multiple_of(2) => (Space::Port, place.offset),
             None => (Space::Memory, place.offset),
         }
     };
