@@ -255,6 +255,11 @@ impl Cpu {
         self.attention.set(Signals::EVENT);
     }
 
+    /// Instructions retired since the processor was built.
+    pub fn retired(&self) -> u64 {
+        self.retired
+    }
+
     /// RFLAGS, status flags included.
     pub fn rflags(&self) -> RFlags {
         self.system_flags | self.flags.bits()

@@ -13,7 +13,6 @@ use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Apply, Bus, BusBuilder, BusError, Region, RestoreAllError, Space};
 use crate::chips::InterruptChips;
 use crate::memory_map::{Blocks, MapError, MemoryMap, SharedShape};
-use crate::request::A20Source;
 use crate::{Clock, IrqLine, Request, Requests, RestoreError, State};
 
 /// What the board hands the program's machine loop.
@@ -67,7 +66,7 @@ pub struct BoardState {
     pub devices: BTreeMap<String, State>,
     /// The interrupt chips.
     pub chips: State,
-    /// Which sources hold the A20 gate open.
+    /// The A20 gate.
     a20: A20,
 }
 
@@ -180,7 +179,7 @@ impl Board {
 
     /// Whether the A20 gate is open.
     pub fn a20(&self) -> bool {
-        self.core.changing().is_open()
+        self.core.changing().open
     }
 
     /// Does what a device asks for; local APICs and backends may ask too.
@@ -199,11 +198,11 @@ impl Board {
         earlier(self.bus.poll_due(now), self.core.chips.poll(now))
     }
 
-    /// Hardware reset of A20, of all devices in row order, of the interrupt chips and the map. RAM
+    /// Hardware reset of all devices in row order, of A20, of the interrupt chips and the map. RAM
     /// keeps its contents. The processors stand still meanwhile.
     pub fn reset(&self) {
-        self.core.reset_a20();
         self.bus.reset_all();
+        self.core.set_a20(A20::RESET);
         // Last: what the devices' lines do while they are reset is no interrupt.
         self.core.chips.reset();
         self.core.rebuild_map();
@@ -284,23 +283,16 @@ impl Wires {
     }
 }
 
-/// Which sources hold the A20 gate open; it is open if one does.
+/// The A20 gate. It follows the source that spoke last, as in the reference machine: on real boards
+/// the sources are ORed, but then no guest could shut it by port 92h alone, and stock guests try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct A20 {
-    port92: bool,
-    keyboard: bool,
+    open: bool,
 }
 
 impl A20 {
-    /// After reset the keyboard controller's output port has the bit set.
-    const RESET: Self = Self {
-        port92: false,
-        keyboard: true,
-    };
-
-    fn is_open(self) -> bool {
-        self.port92 || self.keyboard
-    }
+    /// Open, so that the reset vector is reached.
+    const RESET: Self = Self { open: true };
 }
 
 /// What requests act on: everything of the board that is not on the bus.
@@ -309,7 +301,7 @@ struct Core {
     shape: SharedShape,
     chips: Arc<InterruptChips>,
     map: RwLock<Arc<MemoryMap>>,
-    /// The A20 sources; held while the map or A20 changes and the listener hears of it.
+    /// The A20 gate; held while the map or A20 changes and the listener hears of it.
     changing: Mutex<A20>,
     listener: OnceLock<Arc<dyn Listener>>,
 }
@@ -345,19 +337,15 @@ impl Core {
         self.tell(|listener| listener.map_changed(&new));
     }
 
-    fn set_a20(&self, sources: A20) {
-        self.change_a20(|a20| *a20 = sources);
-    }
-
-    fn reset_a20(&self) {
-        self.set_a20(A20::RESET);
+    fn set_a20(&self, gate: A20) {
+        self.change_a20(|a20| *a20 = gate);
     }
 
     fn change_a20(&self, change: impl FnOnce(&mut A20)) {
         let mut a20 = self.changing();
-        let before = a20.is_open();
+        let before = a20.open;
         change(&mut a20);
-        let open = a20.is_open();
+        let open = a20.open;
         if open != before {
             self.tell(|listener| listener.a20_changed(open));
         }
@@ -379,10 +367,7 @@ impl Apply for Core {
     fn apply(&self, request: Request) {
         match request {
             Request::MapChanged => self.rebuild_map(),
-            Request::A20 { source, enabled } => self.change_a20(|a20| match source {
-                A20Source::Port92 => a20.port92 = enabled,
-                A20Source::Keyboard => a20.keyboard = enabled,
-            }),
+            Request::A20 { enabled, .. } => self.change_a20(|a20| a20.open = enabled),
             Request::Reset => self.event(Event::Reset),
             Request::Init => self.chips.raise_init(0),
             Request::Smi => self.chips.raise_smi(),

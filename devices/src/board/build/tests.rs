@@ -82,15 +82,10 @@ fn port_92_resets_the_system() {
 }
 
 #[test]
-fn a20_is_open_while_any_source_holds_it_open() {
+fn a20_follows_the_source_that_spoke_last() {
     let bench = bench();
-    let keyboard = |enabled| {
-        let source = A20Source::Keyboard;
-        bench.board.apply(Request::A20 { source, enabled });
-    };
     assert!(bench.board.a20());
     bench.board.port_write(0x92, &[0x02]);
-    keyboard(false);
     assert_eq!(bench.ear.heard(), []);
     bench.board.port_write(0x92, &[0x00]);
     assert_eq!(bench.ear.heard(), [Heard::A20(false)]);
