@@ -1,19 +1,3 @@
-.code16
-part_real: ret
-.code16
-part_real_bcd: ret
-.code16
-part_real_int: ret
-.code16
-part_unreal: ret
-.code32
-part_prot: ret
-.code32
-part_prot_query: ret
-.code32
-part_prot_fault: ret
-.code32
-part_prot_limit: ret
 .code32
 part_prot_ring3: ret
 .code32
