@@ -26,6 +26,9 @@ unavailable:
 #   07C00 main stack, downwards    10000 long mode's tables (14000, 15000 are a part's own)
 #   16000 tables of the 32-bit and PAE parts                    20000 data pages   30000 code written by parts
 #   100000 A20 and big real mode   200000 ring 3's sieve, 1 MiB
+# Linear, in long mode only:
+.set IOAPIC,     0x1000000
+.set LAPIC,      0x1200000
 .set V_INDEX,    0x1000
 .set V_OK,       0x1004
 .set V_FAILED,   0x1008
@@ -93,6 +96,7 @@ part_table:
     part "pae",         1, part_pae
     part "long",        2, part_long
     part "long-paging", 2, part_long_paging
+    part "long-strict", 2, part_long_strict
     part "long-syscall",2, part_long_syscall
     part "long-ring3",  2, part_long_ring3
     part "long-ist",    2, part_long_ist
@@ -110,7 +114,7 @@ part_table:
     part "pam",         2, part_pam
     part "a20",         2, part_a20
 part_table_end:
-.set PARTS, 31
+.set PARTS, 32
 .if part_table_end - part_table - PARTS * 8
     .error "PARTS does not count the rows of part_table"
 .endif

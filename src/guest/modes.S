@@ -144,7 +144,8 @@ leave_prot16:
 
 .code32
 enter64_tables:
-    # 16 MiB from 0, the two APICs and the ROM below 4 GiB, all one to one, in 2 MiB pages.
+    # In 2 MiB pages: 16 MiB from 0 and the ROM below 4 GiB one to one, the two APICs above the RAM,
+    # where a 32-bit displacement reaches them.
     movl $0x10000, %edi
     movl $0x1000, %ecx
     xorl %eax, %eax
@@ -159,8 +160,8 @@ enter64_tables:
     addl $0x200000, %eax
     addl $8, %edi
     loop 1b
-    movl $0xfec0009b, 0x13000 + 0x1f6 * 8
-    movl $0xfee0009b, 0x13000 + 0x1f7 * 8
+    movl $(0xfec00000 | 0x9b), 0x12000 + (IOAPIC >> 21) * 8
+    movl $(0xfee00000 | 0x9b), 0x12000 + (LAPIC >> 21) * 8
     movl $0xffe00087, 0x13000 + 0x1ff * 8
     movl $0x20, %eax                # PAE
     movl %eax, %cr4

@@ -26,6 +26,7 @@ mod assembled {
         include_str!("timers.S"),
         include_str!("ports.S"),
         include_str!("chipset.S"),
+        include_str!("zz.S"),
         include_str!("end.S"),
         options(att_syntax, raw)
     );

@@ -238,11 +238,16 @@ trap64:
     movq %rax, V_SP
     movq %cr2, %rax
     movq %rax, V_CR2
-    # A hook takes RAX as its own and the frame at 32(%rsp); it returns to the interrupted code.
+    # A hook takes RAX as its own; the code it interrupted goes on. Faults with an error code are
+    # not its business: it would meet them for ever.
+    movl V_VECTOR, %eax
+    subl $8, %eax
+    cmpl $0x18, %eax
+    jb 3f
     movq V_HOOK, %rax
     testq %rax, %rax
     jnz 2f
-    decl V_ARMED
+3:  decl V_ARMED
     jnz 1f
     popq %rax
     movq V_RESUME_SP, %rsp
