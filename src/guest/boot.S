@@ -204,6 +204,7 @@ home:
     jmp part_done
 part_failed:
     incl V_FAILED
+    call console_init               # it may have been COM1's own part, in loopback
     call print_failure
     call print_details
 part_done:

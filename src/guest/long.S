@@ -344,6 +344,18 @@ part_long_strict:
     popq %rax
     cld
     check64 $0x8d7, "RFLAGS after SYSCALL"
+    try64 1f
+    .byte 0xf1
+1:  trapped64 1, 0, "INT1"
+    # General detect: an access to a debug register is the fault.
+    movl $0x2400, %eax
+    movq %rax, %dr7
+    try64 1f
+    movq %dr0, %rax
+1:  trapped64 1, 0, "#DB: general detect"
+    movq %dr7, %rax
+    andl $0x2000, %eax
+    check64 $0, "the handler runs with DR7.GD clear"
     # MOV SS keeps the single-step trap off the instruction after it.
     movl $KDATA, %ebx
     try64 2f

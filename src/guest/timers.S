@@ -171,8 +171,8 @@ part_apic:
     call pic_setup                  # the 8259 pair stays masked
     movl $0x1b, %ecx
     rdmsr
-    andl $0xfffff900, %eax
-    check64 $0xfee00900 - 0x100000000, "IA32_APIC_BASE: enabled, boot processor"
+    shrl $8, %eax
+    check64 $0xfee009, "IA32_APIC_BASE: enabled, boot processor"
     call lapic_on
     movl LAPIC + 0x30, %eax
     andl $0xf0, %eax
