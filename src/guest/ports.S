@@ -180,20 +180,6 @@ part_cmos_ports:
     jnz 3b
     movl %esi, %eax
     check64 $3, "the refresh bit is seen in both states"
-    # Counter 2: its gate is bit 0, its OUT bit 5. A control word sets OUT at once.
-    inb $0x61, %al
-    andb $0x0c, %al
-    outb %al, $0x61
-    movb $0xb0, %al                 # mode 0
-    outb %al, $0x43
-    inb $0x61, %al
-    andl $0x20, %eax
-    check64 $0, "OUT of counter 2 in mode 0"
-    movb $0xb6, %al                 # mode 3
-    outb %al, $0x43
-    inb $0x61, %al
-    andl $0x20, %eax
-    check64 $0x20, "OUT of counter 2 in mode 3"
     inb $0x61, %al
     andb $0x0c, %al
     orb $3, %al
@@ -201,29 +187,36 @@ part_cmos_ports:
     inb $0x61, %al
     andl $3, %eax
     check64 $3, "gate and speaker read back"
+    # Counter 2, its gate open: OUT (bit 5) in mode 0 is low until the count is done.
+    movb $0xb0, %al
+    outb %al, $0x43
+    movb $0xff, %al
+    outb %al, $0x42
+    outb %al, $0x42
+    inb $0x61, %al
+    andl $0x20, %eax
+    check64 $0, "OUT of counter 2, 55 ms before its end"
+    movb $0xb0, %al
+    outb %al, $0x43
+    movb $2, %al
+    outb %al, $0x42
+    xorb %al, %al
+    outb %al, $0x42
+    movl $4000, %eax                # more than two ticks of 838 ns
+7:  decl %eax
+    jnz 7b
+    inb $0x61, %al
+    andl $0x20, %eax
+    check64 $0x20, "OUT of counter 2 after its end"
     inb $0x61, %al
     andb $0x0c, %al
     outb %al, $0x61
-    # Latched count of counter 2, gate low: it stands still.
     movb $0xb4, %al
     outb %al, $0x43
     movb $0x34, %al
     outb %al, $0x42
     movb $0x12, %al
     outb %al, $0x42
-    movb $0x80, %al
-    outb %al, $0x43
-    inb $0x42, %al
-    movzbl %al, %ebx
-    inb $0x42, %al
-    movzbl %al, %ecx
-    movb $0x80, %al
-    outb %al, $0x43
-    inb $0x42, %al
-    movzbl %al, %eax
-    shll $8, %ecx
-    orl %ecx, %ebx
-    inb $0x42, %al
     movb $0xe8, %al                 # read back: status of counter 2
     outb %al, $0x43
     inb $0x42, %al
