@@ -242,16 +242,13 @@ part_long_paging:
     call *%rcx
 1:  fault64 0x11, 0x40004000, "#PF: NX in the directory"
     andb $0x7f, PD1 + 7
-    # A write across two pages, the second not present, writes nothing.
-    movl $0x55555555, 0x21ffc
-    movl $0x55555555, 0x40001ffc - 0x40001000 + 0x21000
+    # A write across two pages, the second not present.
     movq $0x21003, PT1 + 8
     invlpg 0x40001000
+    movl $0x55555555, 0x21ffc
     try64 1f
-    movq %rax, 0x40001ffc
+    movq %rbx, 0x40001ffc
 1:  fault64 2, 0x40002000, "#PF: a write across pages, the second not present"
-    movl 0x21ffc, %eax
-    check64 $0x55555555, "a write that faults on its second page writes nothing"
     # A string instruction stops at the page and can go on.
     movl $0x40001ff0, %edi
     movl $32, %ecx
@@ -312,6 +309,15 @@ part_long_strict:
     try64 1f
     movl 0x40001000, %eax
 1:  fault64 9, 0x40001000, "#PF: a reserved bit in a page's entry"
+    # A write that faults on its second page writes nothing to the first.
+    movq $0x21003, PT1 + 8
+    invlpg 0x40001000
+    movl $0x55555555, 0x21ffc
+    try64 1f
+    movq %rsp, 0x40001ffc
+1:  fault64 2, 0x40002000, "#PF: a write across pages, the second not present"
+    movl 0x21ffc, %eax
+    check64 $0x55555555, "what lies on the first page"
     movabsq $0x0000800000000000, %rbx
     try64 1f
     movq -4(%rbx), %rax             # begins below, ends beyond
@@ -320,8 +326,9 @@ part_long_strict:
     try64 1f
     movq (%rbp), %rax
 1:  trapped64 12, 0, "#SS: a read of a non-canonical address by RBP"
+    movb $1, IDT64 + 12 * 16 + 4    # #SS itself needs a stack
     try64 1f
-    movq %rbx, %rsp
+    leaq 0x100(%rbx), %rsp
     pushq %rax
 1:  trapped64 12, 0, "#SS: a push to a non-canonical stack"
     # A gate's error code is 8 * vector + 2, though gates have 16 bytes.

@@ -73,10 +73,8 @@ part_uart:
     check64 $0xc2, "IIR: transmitter empty"
     inport COM1 + 2
     check64 $0xc1, "reading IIR takes it back"
-    sti
-    nop
-    nop
-    cli
+    movl $2, %ecx
+    call open_until
     movl V_A, %eax
     check64 $1, "one interrupt"
     outport COM1 + 1, 0

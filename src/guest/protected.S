@@ -327,35 +327,35 @@ part_prot_limit:
     descriptor 0xa0, 0x20000, 0xfff, 0x90, 0x4
     descriptor 0xa8, 0xf0000, 0xffff, 0x98, 0x4 # execute-only
     movl $0x90, %eax
-    movl %eax, %es
+    movl %eax, %gs
     movl $0x98, %eax
     movl %eax, %fs
-    movl %es:0xffc, %eax
+    movl %gs:0xffc, %eax
     movl %fs:0x1000, %eax
     try32 1f
-    movl %es:0xffd, %eax
+    movl %gs:0xffd, %eax
 1:  trapped32 13, 0, "#GP: a read over the limit"
     try32 1f
-    movb %al, %es:0x1000
+    movb %al, %gs:0x1000
 1:  trapped32 13, 0, "#GP: a write beyond the limit"
     try32 1f
-    movl %es:0xfffffffe, %eax
+    movl %gs:0xfffffffe, %eax
 1:  trapped32 13, 0, "#GP: a read at the top of 4 GiB"
     try32 1f
     movb %fs:0xfff, %al
 1:  trapped32 13, 0, "#GP: an expand-down segment below its limit"
     movl $0xa0, %eax
-    movl %eax, %es
+    movl %eax, %gs
     try32 1f
-    movl %eax, %es:0
+    movl %eax, %gs:0
 1:  trapped32 13, 0, "#GP: a write to read-only data"
     try32 1f
     movl %eax, %cs:V_A
 1:  trapped32 13, 0, "#GP: a write through CS"
     xorl %eax, %eax
-    movl %eax, %es
+    movl %eax, %gs
     try32 1f
-    movl %es:0x1000, %eax
+    movl %gs:0x1000, %eax
 1:  trapped32 13, 0, "#GP: a read through null"
     # Stack segment: #SS.
     descriptor 0xb0, 0, 0x7bff, 0x92, 0x4
@@ -377,14 +377,14 @@ part_prot_limit:
 2:  movl %cs:0, %eax
 1:  trapped32 13, 0, "#GP: a read of execute-only code"
     # The GDT's own limit counts its last byte.
-    movw $(0x18 + 6), V_A
+    movw $(0x20 + 6), V_A
     movl $GDT, V_A + 2
     lgdtl V_A
-    movl $KDATA, %eax
+    movl $0x20, %eax
     try32 1f
-    movl %eax, %es
+    movl %eax, %gs
 1:  lgdtl gdt_pointer - R
-    trapped32 13, KDATA, "#GP: a descriptor half within the GDT"
+    trapped32 13, 0x20, "#GP: a descriptor half within the GDT"
     # Control registers and MSRs (QEMU takes these values).
     movl $0x80000000, %eax
     try32 1f

@@ -291,6 +291,9 @@ part_real_bcd:
     movw $10, %bx
     bound %bx, V_A
 2:  trapped16 5, "BOUND of 10 in 5..9"
+    try16 3f
+    ud2
+3:  trapped16 6, "UD2"
     # A nested frame: KVM's emulator has only level 0.
     movw %sp, %dx
     movw $0x7000, %bp
@@ -355,9 +358,6 @@ real_divide:
     try16 5f
     idivw %bx
 5:  trapped16 0, "IDIV 8000 / -1"
-    try16 6f
-    ud2
-6:  trapped16 6, "UD2"
     # TF traps after one instruction.
     pushfw
     popw %ax

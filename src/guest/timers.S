@@ -62,6 +62,18 @@ halt_until:
     jmp halt_until
 1:  ret
 
+# Opens IF until V_A has reached ECX, or long enough: a KVM that emulates ring 0 may deliver some
+# instructions late.
+open_until:
+    movl $2000, %edx
+    sti
+1:  cmpl %ecx, V_A
+    jae 2f
+    decl %edx
+    jnz 1b
+2:  cli
+    ret
+
 # The 8259's EOI; the line is masked with the last tick wanted, so that the count is exact.
 pit_hook:
     incl V_A
@@ -195,28 +207,22 @@ part_apic:
     call halt_until
     movl $0x10000, LAPIC + 0x320
     movl $0, LAPIC + 0x380
-    sti                             # what was pending when it stopped
-    nop
-    nop
-    cli
+    movl $-1, %ecx                  # takes what was pending when it stopped
+    call open_until
     movl $0, V_A
     # Self IPI, held back by TPR.
     movl $0x40, LAPIC + 0x80
     movl $0x00040032, LAPIC + 0x300
-    sti
-    nop
-    nop
-    cli
+    movl $1, %ecx
+    call open_until
     movl V_A, %eax
     check64 $0, "TPR 40h holds vector 32h back"
     movl LAPIC + 0x210, %eax        # IRR, vectors 20h-3Fh
     check64 $(1 << (0x32 - 0x20)), "it waits in IRR"
     xorl %eax, %eax
     movq %rax, %cr8                 # CR8 is TPR
-    sti
-    nop
-    nop
-    cli
+    movl $1, %ecx
+    call open_until
     movl V_A, %eax
     check64 $1, "it comes when CR8 allows"
     movl V_VECTOR, %eax
@@ -228,11 +234,8 @@ part_apic:
     movl $(lapic_order_hook - R), V_HOOK
     movl $0x00040021, LAPIC + 0x300
     movl $0x00040035, LAPIC + 0x300
-    sti
-    nop
-    nop
-    nop
-    cli
+    movl $2, %ecx
+    call open_until
     movl V_B, %eax
     check64 $0x2135, "vector 35h before 21h"
     # IOAPIC: pin 2 is the 8254.
