@@ -66,7 +66,10 @@ mod tests {
         };
         assert_eq!(image.len(), SIZE);
         assert_eq!(&image[..16], MAGIC);
-        assert_eq!(image[CHOSEN..CHOSEN + 8], [0x78, 0x56, 0x34, 0x12, 0xf0, 0xde, 0xbc, 0x9a]);
+        assert_eq!(
+            image[CHOSEN..CHOSEN + 8],
+            [0x78, 0x56, 0x34, 0x12, 0xf0, 0xde, 0xbc, 0x9a]
+        );
         assert_eq!(image[0xfff0], 0xea, "a far jump at the reset vector");
     }
 
@@ -77,7 +80,10 @@ mod tests {
         let table = word(image, 0x1c);
         for (n, part) in PARTS.iter().enumerate() {
             let name = &image[word(image, table + n * 8)..];
-            let end = name.iter().position(|&b| b == 0).expect("a terminated name");
+            let end = name
+                .iter()
+                .position(|&b| b == 0)
+                .expect("a terminated name");
             assert_eq!(&name[..end], part.name.as_bytes(), "row {n}");
         }
     }

@@ -113,6 +113,7 @@ leave32:
     cld
     movl $KDATA, %eax
     movl %eax, %ss
+    movl %eax, %ds                  # null where ring 3 was left last
     movl $STACK, %esp
     movl $0x11, %eax                # paging off first: all pages here are mapped one to one
     movl %eax, %cr0

@@ -36,6 +36,8 @@ paging_on:
 
 # To ring 3 at `label`, by the ROM's pages for ring 3.
 .macro user_page label
+    movl $UDATA, %eax               # IRET would make ring 0's DS null
+    movl %eax, %ds
     pushl $UDATA
     pushl $0x803800
     pushl $2

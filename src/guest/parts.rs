@@ -12,7 +12,11 @@ pub struct Part {
 }
 
 const fn part(name: &'static str, partial_kvm: bool, about: &'static str) -> Part {
-    Part { name, about, partial_kvm }
+    Part {
+        name,
+        about,
+        partial_kvm,
+    }
 }
 
 /// All parts; the image holds the same names in the same order (boot.S).

@@ -15,7 +15,9 @@ mod assembled {
         include_str!("modes.S"),
         include_str!("traps.S"),
         include_str!("real.S"),
+        include_str!("realtraps.S"),
         include_str!("protected.S"),
+        include_str!("limits.S"),
         include_str!("rings.S"),
         include_str!("tasks.S"),
         include_str!("paging.S"),
@@ -26,7 +28,6 @@ mod assembled {
         include_str!("timers.S"),
         include_str!("ports.S"),
         include_str!("chipset.S"),
-        include_str!("zz.S"),
         include_str!("end.S"),
         options(att_syntax, raw)
     );
