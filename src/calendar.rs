@@ -11,7 +11,9 @@ const DAY: i64 = 86_400;
 /// # Errors
 /// If the option's value is no base.
 pub fn rtc_base(option: Option<&str>) -> Result<i64, CliError> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs() as i64);
     let Some(given) = option else { return Ok(now) };
     let base = given.strip_prefix("base=").unwrap_or(given);
     match base {

@@ -61,7 +61,10 @@ struct Tee {
 
 impl Write for Tee {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend_from_slice(bytes);
         self.to.write_all(bytes)?;
         Ok(bytes.len())
     }
@@ -95,7 +98,10 @@ pub fn run(
 ) -> Result<Report, EmbeddedError> {
     let bios = guest::image_with(run.parts, unavailable).ok_or(EmbeddedError::Absent)?;
     let kept = Arc::new(Mutex::new(Vec::new()));
-    let tee = Tee { kept: Arc::clone(&kept), to: output };
+    let tee = Tee {
+        kept: Arc::clone(&kept),
+        to: output,
+    };
     let chardevs = [("com1", Chardev::new(Box::new(tee)))].into();
     let config = MachineConfig {
         board: BoardOptions {
@@ -116,7 +122,12 @@ pub fn run(
     let (outcome, took) = timed(|| machine.run());
     let exits = machine.exits().take_record();
     let serial = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(Report { serial, outcome: outcome?, exits, took })
+    Ok(Report {
+        serial,
+        outcome: outcome?,
+        exits,
+        took,
+    })
 }
 
 /// Reads whose value depends on time, and under which name they are masked.
@@ -130,7 +141,9 @@ const TIMED_READS: &[(u64, u64, &str)] = &[
 
 fn timed_read(exit: &Exit) -> Option<&'static str> {
     let is_read = matches!(exit.kind, ExitKind::In | ExitKind::MmioRead);
-    let row = TIMED_READS.iter().find(|(from, to, _)| (*from..=*to).contains(&exit.address));
+    let row = TIMED_READS
+        .iter()
+        .find(|(from, to, _)| (*from..=*to).contains(&exit.address));
     row.filter(|_| is_read).map(|(_, _, name)| *name)
 }
 
@@ -141,7 +154,11 @@ pub fn comparable(exits: &[Exit]) -> Vec<(Exit, Option<&'static str>)> {
     let mut kept: Vec<(Exit, Option<&'static str>)> = Vec::with_capacity(exits.len());
     for exit in exits {
         let masked = timed_read(exit);
-        let exit = if masked.is_some() { Exit { data: 0, ..*exit } } else { *exit };
+        let exit = if masked.is_some() {
+            Exit { data: 0, ..*exit }
+        } else {
+            *exit
+        };
         let repeats = kept.last().is_some_and(|last| last.0 == exit);
         if exit.kind != ExitKind::Halt && !(masked.is_some() && repeats) {
             kept.push((exit, masked));

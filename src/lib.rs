@@ -1,9 +1,13 @@
 //! twin86: one i440FX PC, two engines. The program's library: [`machine::Machine`] joins the board
 //! of [`devices`] to an engine of [`accel`].
 
+pub mod calendar;
 pub mod cli;
+pub mod embedded;
 pub mod exits;
+pub mod guest;
 pub mod machine;
 pub mod properties;
+pub mod run;
 pub mod time;
 pub mod trace;

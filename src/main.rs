@@ -1,5 +1,9 @@
 //! The program `twin86`: options in, a machine run, an exit status out.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its user")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks to its user"
+)]
 
 use std::process::ExitCode;
 

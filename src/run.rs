@@ -110,19 +110,29 @@ fn list_choices(options: &Options) -> Result<bool, RunError> {
     let mut list = |heading: &str, rows: Vec<(&str, &str)>| {
         listed = true;
         writeln!(out, "{heading}")?;
-        rows.iter().try_for_each(|(name, about)| writeln!(out, "  {name:<16} {about}"))
+        rows.iter()
+            .try_for_each(|(name, about)| writeln!(out, "  {name:<16} {about}"))
     };
     if is_help(&options.cpu) {
-        list("processor models:", CpuModel::names().iter().map(|n| (*n, "")).collect())?;
+        list(
+            "processor models:",
+            CpuModel::names().iter().map(|n| (*n, "")).collect(),
+        )?;
     }
     if options.device.iter().any(|d| is_help(d)) {
-        list("devices:", DEVICES.iter().map(|d| (d.name, d.about)).collect())?;
+        list(
+            "devices:",
+            DEVICES.iter().map(|d| (d.name, d.about)).collect(),
+        )?;
     }
     if options.log.as_deref().is_some_and(is_help) {
         list("log items:", LOG_ITEMS.to_vec())?;
     }
     if options.parts.as_deref().is_some_and(is_help) {
-        list("parts of the built-in guest:", guest::PARTS.iter().map(|p| (p.name, p.about)).collect())?;
+        list(
+            "parts of the built-in guest:",
+            guest::PARTS.iter().map(|p| (p.name, p.about)).collect(),
+        )?;
     }
     Ok(listed)
 }
@@ -140,7 +150,10 @@ fn create(path: &Path) -> Result<File, RunError> {
 }
 
 fn file_error(path: &Path, problem: &str) -> RunError {
-    RunError::File { path: path.to_path_buf(), problem: problem.to_string() }
+    RunError::File {
+        path: path.to_path_buf(),
+        problem: problem.to_string(),
+    }
 }
 
 /// Sends tracing events to the log: exits and guest errors if they were chosen, warnings always.
@@ -191,7 +204,8 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
     let mut passed = true;
     let mut reports = Vec::new();
     for engine in [Engine::Tcg, Engine::Kvm] {
-        if only.is_some_and(|only| only != engine) || engine == Engine::Kvm && run.icount.is_some() {
+        if only.is_some_and(|only| only != engine) || engine == Engine::Kvm && run.icount.is_some()
+        {
             continue;
         }
         let name = if engine == Engine::Tcg { "tcg" } else { "kvm" };
@@ -204,9 +218,17 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
             Err(error) => return Err(error),
         };
         let partial = accel.partial();
-        let note = if partial { " (a partial KVM: some parts cannot run on it)" } else { "" };
+        let note = if partial {
+            " (a partial KVM: some parts cannot run on it)"
+        } else {
+            ""
+        };
         say(&format!("== {name}{note}"))?;
-        let unavailable = if partial { guest::not_on_partial_kvm() } else { 0 };
+        let unavailable = if partial {
+            guest::not_on_partial_kvm()
+        } else {
+            0
+        };
         let report = embedded::run(&run, accel.as_ref(), unavailable, Box::new(io::stdout()))?;
         say(&format!("== {name}: {}", summary(&report)))?;
         passed &= report.passed();
@@ -228,12 +250,21 @@ fn summary(report: &Report) -> String {
         Outcome::Exit(guest::SOME_FAILED) => "failed".to_string(),
         other => format!("ended unexpectedly: {other:?}"),
     };
-    format!("{result}, {} exits in {:.2} s", report.exits.len(), report.took.as_secs_f64())
+    format!(
+        "{result}, {} exits in {:.2} s",
+        report.exits.len(),
+        report.took.as_secs_f64()
+    )
 }
 
 /// Compares the flow of both runs. Where KVM could not run every part, tcg runs the same parts
 /// again, so that like is compared with like.
-fn compare(run: &embedded::Run, tcg: &Report, kvm: &Report, unavailable: u32) -> Result<bool, RunError> {
+fn compare(
+    run: &embedded::Run,
+    tcg: &Report,
+    kvm: &Report,
+    unavailable: u32,
+) -> Result<bool, RunError> {
     let again;
     let tcg = if unavailable & run.parts == 0 {
         tcg
@@ -244,11 +275,14 @@ fn compare(run: &embedded::Run, tcg: &Report, kvm: &Report, unavailable: u32) ->
     match embedded::divergence(&tcg.exits, &kvm.exits) {
         None => {
             let count = embedded::comparable(&tcg.exits).len();
-            say(&format!("== tcg and kvm agree: {count} exits, timed reads masked"))?;
+            say(&format!(
+                "== tcg and kvm agree: {count} exits, timed reads masked"
+            ))?;
             Ok(true)
         }
         Some((at, tcg, kvm)) => {
-            let text = |exit: Option<crate::exits::Exit>| exit.map_or("ended".into(), |e| e.to_string());
+            let text =
+                |exit: Option<crate::exits::Exit>| exit.map_or("ended".into(), |e| e.to_string());
             say(&format!("== tcg and kvm part at exit {at}:"))?;
             say(&format!("   tcg: {}", text(tcg)))?;
             say(&format!("   kvm: {}", text(kvm)))?;
@@ -258,7 +292,9 @@ fn compare(run: &embedded::Run, tcg: &Report, kvm: &Report, unavailable: u32) ->
 }
 
 fn chosen_parts(options: &Options) -> Result<u32, RunError> {
-    let Some(list) = &options.parts else { return Ok(guest::ALL) };
+    let Some(list) = &options.parts else {
+        return Ok(guest::ALL);
+    };
     let mut chosen = 0;
     for name in list.split(',').filter(|name| !name.is_empty()) {
         let Some(at) = guest::PARTS.iter().position(|part| part.name == name) else {
@@ -280,7 +316,10 @@ fn chosen_parts(options: &Options) -> Result<u32, RunError> {
 fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunError> {
     let bios = std::fs::read(path).map_err(|error| file_error(path, &error.to_string()))?;
     if bios.is_empty() || bios.len() % 0x1_0000 != 0 || bios.len() > 8 << 20 {
-        let problem = format!("{} bytes are no BIOS image: a multiple of 64 KiB is", bios.len());
+        let problem = format!(
+            "{} bytes are no BIOS image: a multiple of 64 KiB is",
+            bios.len()
+        );
         return Err(file_error(path, &problem));
     }
     let engine = open(session.engine.unwrap_or(Engine::Tcg))?;
@@ -294,15 +333,23 @@ fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunE
     for device in &options.device {
         add_device(&mut board, device)?;
     }
-    let mut parts = Parts { bios, ..Parts::default() };
+    let mut parts = Parts {
+        bios,
+        ..Parts::default()
+    };
     for (name, given) in ["com1", "com2"].iter().zip(&options.serial) {
         parts.chardevs.insert(name, chardev("-serial", given)?);
     }
     if options.serial.len() > 2 {
-        return Err(CliError::Usage("-serial: there are two serial ports, a third was given".into()).into());
+        return Err(CliError::Usage(
+            "-serial: there are two serial ports, a third was given".into(),
+        )
+        .into());
     }
     if let Some(given) = &options.debugcon {
-        parts.chardevs.insert("debugcon", chardev("-debugcon", given)?);
+        parts
+            .chardevs
+            .insert("debugcon", chardev("-debugcon", given)?);
     }
     let config = MachineConfig {
         board,
@@ -368,16 +415,25 @@ fn add_debug_exit(board: &mut BoardOptions, properties: &Properties) -> Result<(
     };
     let (base, size) = (number("iobase", 0x501)?, number("iosize", 2)?);
     if size == 0 || base.checked_add(size - 1).is_none() {
-        return Err(CliError::Usage(format!("-device isa-debug-exit: {size} ports at {base:#x} do not exist")));
+        return Err(CliError::Usage(format!(
+            "-device isa-debug-exit: {size} ports at {base:#x} do not exist"
+        )));
     }
     board.debug_exit = Some((base, size));
     Ok(())
 }
 
 fn add_device(board: &mut BoardOptions, given: &str) -> Result<(), RunError> {
-    let wrong = |source| RunError::Property { option: "-device", given: given.to_string(), source };
+    let wrong = |source| RunError::Property {
+        option: "-device",
+        given: given.to_string(),
+        source,
+    };
     let properties = Properties::parse(given).map_err(wrong)?;
-    let name = properties.head().or(properties.get("driver")).unwrap_or_default();
+    let name = properties
+        .head()
+        .or(properties.get("driver"))
+        .unwrap_or_default();
     let Some(row) = DEVICES.iter().find(|row| row.name == name) else {
         return Err(CliError::Value {
             option: "-device",

@@ -75,7 +75,10 @@ impl Items {
         }
         let log = log.clone();
         Some(Arc::new(move || {
-            let tracer = Tracer { items: self, log: log.clone() };
+            let tracer = Tracer {
+                items: self,
+                log: log.clone(),
+            };
             Some(Box::new(tracer) as Box<dyn Observer>)
         }))
     }
@@ -94,7 +97,10 @@ fn disassemble(rip: u64, bitness: u32, bytes: &[u8]) -> Vec<(u64, String)> {
         formatter.format(&insn, &mut text);
         (insn.ip(), text)
     };
-    Decoder::with_ip(bitness, bytes, rip, DecoderOptions::NONE).into_iter().map(text).collect()
+    Decoder::with_ip(bitness, bytes, rip, DecoderOptions::NONE)
+        .into_iter()
+        .map(text)
+        .collect()
 }
 
 impl Observer for Tracer {

@@ -69,6 +69,10 @@ pub trait Kick: Send + Sync {
 pub trait Accel: Send + Sync {
     /// The name `--accel` knows it by.
     fn name(&self) -> &'static str;
+    /// The engine cannot run every guest: a KVM without hardware virtualization.
+    fn partial(&self) -> bool {
+        false
+    }
     /// Creates an empty virtual machine.
     ///
     /// # Errors
