@@ -14,11 +14,11 @@ pub const MAX_LEN: usize = 15;
 /// One instruction's meaning at one width and operand form.
 pub type Rule = fn(&mut Cpu, &Insn) -> Result<(), Raised>;
 
-/// A rule as a block runs it: it carries out the first of `insns` and calls the next one's step
-/// itself, so that there is one indirect call an instruction and the host's branch predictor sees
-/// each instruction's own successor. The compiler makes that call a jump where it optimises; where
-/// it does not, the depth is bounded by the block.
-pub type Step = fn(&mut Cpu, &[Insn]) -> Result<(), Raised>;
+/// A rule as a block runs it: it carries out one instruction and calls the step of the first of
+/// those that are left itself, so that there is one indirect call an instruction and the host's
+/// branch predictor sees each instruction's own successor. The compiler makes that call a jump
+/// where it optimises; where it does not, the depth is bounded by the block.
+pub type Step = fn(&mut Cpu, &Insn, &[Insn]) -> Result<(), Raised>;
 
 /// A decoded instruction: 32 bytes, nothing re-reads its encoding.
 #[derive(Clone, Copy)]

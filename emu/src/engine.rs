@@ -12,7 +12,7 @@ use crate::block::{BlockId, Blocks, Shape, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
 use crate::decode::{DecodeError, Insn, decode};
 use crate::event::Delivered;
-use crate::insn::End;
+use crate::insn::{self, End};
 use crate::io::{CpuIo, Pending};
 use crate::memory::CODE_WRITTEN;
 use crate::state::{Activity, CpuState, Shadow};
@@ -123,7 +123,7 @@ impl Engine {
                 continue;
             }
             let rip = self.cpu.regs[RIP];
-            if (block.insns[0].step)(&mut self.cpu, &block.insns).is_err() {
+            if self.cpu.run_insns(&block.insns).is_err() {
                 self.stopped_at(id, count - self.cpu.left);
                 continue;
             }
@@ -222,18 +222,25 @@ impl Engine {
     /// Decodes a block from `bytes`, which end with the page; `None` if not even one instruction
     /// is whole or valid.
     fn translate(&mut self, bytes: &[u8]) -> Option<(Vec<Insn>, Shape)> {
-        let mut insns = Vec::new();
+        let mut insns: Vec<Insn> = Vec::new();
+        let mut before = None;
         let mut shape = Shape {
             len: 0,
             linkable: true,
         };
         while insns.len() < MOST_INSNS {
             let rest = &bytes[usize::from(shape.len)..];
-            let Ok((decoded, _)) = decode(&self.cpu.model, self.cpu.mode, rest, shape.len) else {
+            let Ok((decoded, iced)) = decode(&self.cpu.model, self.cpu.mode, rest, shape.len) else {
                 break;
             };
             shape.len = decoded.insn.next;
+            if let (Some(first), Some(last)) = (&before, insns.last_mut())
+                && let Some(step) = insn::fuse(first, &iced)
+            {
+                last.step = step;
+            }
             insns.push(decoded.insn);
+            before = Some(iced);
             if matches!(decoded.end, End::Yes | End::Branch) {
                 shape.linkable = decoded.insn.code().is_jmp_short_or_near();
                 break;
@@ -256,7 +263,7 @@ impl Engine {
         let block = self.blocks.get(id);
         let insns = &block.insns[..count.min(block.insns.len())];
         let Some(last) = insns.last() else { return };
-        if (insns[0].step)(&mut self.cpu, insns).is_err() {
+        if self.cpu.run_insns(insns).is_err() {
             let at = insns.len() - self.cpu.left;
             return self.stopped_at(id, at);
         }
@@ -319,7 +326,7 @@ impl Engine {
         let trap = self.cpu.system_flags.contains(RFlags::TF);
         self.cpu.alone = true;
         let result = self.decode_one().and_then(|insn| {
-            (insn.step)(&mut self.cpu, &[insn])?;
+            self.cpu.run_insns(&[insn])?;
             if !insn.has(Insn::BRANCHES) {
                 self.cpu.regs[RIP] = self.cpu.next_rip(&insn);
             }
@@ -529,6 +536,15 @@ impl Engine {
 }
 
 impl Cpu {
+    /// Runs instructions of a block one after the other.
+    #[inline(always)]
+    fn run_insns(&mut self, insns: &[Insn]) -> Result<(), Raised> {
+        match insns {
+            [insn, left @ ..] => (insn.step)(self, insn, left),
+            [] => Ok(()),
+        }
+    }
+
     /// Linear address of RIP.
     pub fn linear_rip(&self) -> u64 {
         self.linear_rip_at(self.regs[RIP])

@@ -120,7 +120,7 @@ pub(crate) fn kind(iced: &Instruction, k: u32) -> Kind {
 /// The [`Step`](crate::decode::Step) of a rule.
 macro_rules! step {
     ($rule:expr) => {
-        |cpu, insns| $crate::insn::go_on(cpu, insns, $rule)
+        |cpu, insn, left| $crate::insn::go_on(cpu, insn, left, $rule)
     };
 }
 pub(crate) use step;

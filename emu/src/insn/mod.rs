@@ -12,6 +12,7 @@ mod io;
 mod logic;
 mod shift;
 
+pub(crate) use branch::fuse;
 use iced_x86::{Code, Instruction};
 
 use crate::cpu::{Cpu, Raised};
@@ -108,32 +109,36 @@ pub fn row(code: Code) -> Option<&'static Row> {
 }
 
 /// The rule of everything that has no row: #UD.
-pub(crate) const UNDEFINED: Step = |cpu, insns| go_on(cpu, insns, |cpu, _| cpu.ud());
+pub(crate) const UNDEFINED: Step = |cpu, i, left| go_on(cpu, i, left, |cpu, _| cpu.ud());
 
-/// Carries out the first of `insns` by `rule`, then goes on with the next.
+/// Carries out `insn` by `rule`, then goes on with those that are left.
 #[inline(always)]
 pub(crate) fn go_on(
     cpu: &mut Cpu,
-    insns: &[Insn],
+    insn: &Insn,
+    left: &[Insn],
     rule: impl Fn(&mut Cpu, &Insn) -> Result<(), Raised>,
 ) -> Result<(), Raised> {
-    let [insn, rest @ ..] = insns else {
-        return Ok(());
-    };
     if rule(cpu, insn).is_err() {
-        return raised(cpu, insns);
+        return raised(cpu, left);
     }
-    match rest.first() {
-        Some(next) => (next.step)(cpu, rest),
-        None => Ok(()),
+    next(cpu, left)
+}
+
+/// Goes on with the first of the instructions that are left.
+#[inline(always)]
+fn next(cpu: &mut Cpu, left: &[Insn]) -> Result<(), Raised> {
+    match left {
+        [insn, left @ ..] => (insn.step)(cpu, insn, left),
+        [] => Ok(()),
     }
 }
 
-/// The first of `insns` raised: notes how many were left.
+/// The instruction before those `left` raised: notes how many were not carried out.
 #[cold]
 #[inline(never)]
-pub(crate) fn raised(cpu: &mut Cpu, insns: &[Insn]) -> Result<(), Raised> {
-    cpu.left = insns.len();
+fn raised(cpu: &mut Cpu, left: &[Insn]) -> Result<(), Raised> {
+    cpu.left = left.len() + 1;
     Err(Raised)
 }
 
