@@ -500,9 +500,11 @@ fn an_interrupt_waits_for_its_window() {
     let Some(kvm) = kvm() else { return };
     #[rustfmt::skip]
     let mut guest = Guest::real(&kvm, &[
-        0xE6, 0x50, 0xE6, 0x51, 0xFB, 0x90, 0x90, 0x90,             // out 50h, al; out 51h, al; sti; nop...
+        0xE6, 0x50, 0xE6, 0x51, 0xFB,                               // out 50h, al; out 51h, al; sti
+        0xB9, 0x00, 0x20, 0xE2, 0xFE,                               // mov cx, 2000h; loop $ (see below)
         0xE6, 0x52, 0xFA, 0xF4,                                     // out 52h, al; cli; hlt
     ]);
+    // A KVM that emulates looks at the window only once in some hundred instructions: the loop.
     guest.handler(0x20, &[0xE6, 0x60, 0xCF]); // out 60h, al; iret
     let (board, kicker) = (Arc::downgrade(&guest.board), guest.vcpu.kicker());
     let hook: Hook = Box::new(move |port| {

@@ -56,9 +56,10 @@ pub(super) struct KvmVcpu {
     held: Held,
     /// This thread, as signals name it.
     thread: i32,
-    /// An exit waits for the next `KVM_RUN` to finish it, or the flags in `kvm_run` are older
-    /// than the state.
+    /// An exit waits for the next `KVM_RUN` to finish it.
     unfinished: bool,
+    /// The interrupt flags in `kvm_run` are older than the state.
+    stale: bool,
     /// The board may have something pending.
     look: bool,
     /// `kvm_run.apic_base` as last seen.
@@ -97,6 +98,7 @@ impl KvmVcpu {
             held: Held::default(),
             thread: 0,
             unfinished: false,
+            stale: false,
             look: true,
             apic_base: 0,
             deferred: None,
@@ -123,6 +125,7 @@ impl KvmVcpu {
         self.kicker.leave();
         let run = self.fd.get_kvm_run();
         let (now, base) = (run.cr8, run.apic_base);
+        self.stale = false;
         if now != cr8 {
             self.io.set_tpr(now as u8);
         }
@@ -142,8 +145,7 @@ impl KvmVcpu {
         }
     }
 
-    /// Completes a pending exit, so that the registers are architectural and KVM's interrupt
-    /// flags are those of this instruction boundary.
+    /// Completes a pending exit, so that the registers are architectural.
     fn finish(&mut self) -> Result<(), AccelError> {
         while self.unfinished {
             self.unfinished = false;
@@ -155,6 +157,12 @@ impl KvmVcpu {
             }
         }
         Ok(())
+    }
+
+    /// Completes a pending exit and brings KVM's interrupt flags to this instruction boundary.
+    fn settle(&mut self) -> Result<(), AccelError> {
+        self.unfinished |= self.stale;
+        self.finish()
     }
 
     /// Looks at what the board has pending. Returns why the guest cannot be entered, if so.
@@ -207,7 +215,7 @@ impl KvmVcpu {
 
     /// Takes a maskable interrupt if KVM is ready for one, else asks for the window.
     fn interrupt(&mut self) -> Result<(), AccelError> {
-        self.finish()?;
+        self.settle()?;
         let halted = self.held.activity == Activity::Halted;
         let enabled = self.fd.get_kvm_run().if_flag != 0;
         if halted && !enabled {
@@ -258,8 +266,8 @@ impl KvmVcpu {
         events.flags = KVM_VCPUEVENT_VALID_SHADOW;
         let set = self.fd.set_vcpu_events(&events);
         set.map_err(host("KVM_SET_VCPU_EVENTS"))?;
-        self.unfinished = true;
-        self.finish()
+        self.stale = true;
+        self.settle()
     }
 
     /// INIT. SDM Vol. 3A, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or
@@ -302,8 +310,7 @@ impl KvmVcpu {
 
     fn write(&mut self, to: &CpuState) -> Result<(), AccelError> {
         state::set(&self.fd, &self.vm, &mut self.held, &*self.io, to)?;
-        // KVM's interrupt flags belong to the state before.
-        self.unfinished = true;
+        self.stale = true;
         self.look = true;
         self.deferred = None;
         Ok(())
@@ -329,9 +336,8 @@ impl KvmVcpu {
                 self.held.activity = Activity::Halted;
                 self.look = true;
             }
-            KVM_EXIT_IRQ_WINDOW_OPEN => self.look = true,
-            // The task priority fell: something may have become deliverable.
-            KVM_EXIT_SET_TPR => self.look = true,
+            // Interrupts are on again, or the task priority fell.
+            KVM_EXIT_IRQ_WINDOW_OPEN | KVM_EXIT_SET_TPR => self.look = true,
             KVM_EXIT_INTR => {}
             KVM_EXIT_SHUTDOWN => {
                 self.held.activity = Activity::Shutdown;
