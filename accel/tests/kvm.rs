@@ -7,13 +7,10 @@
 // UNSAFETY: guest memory is a raw allocation, as the engine takes it.
 #![cfg(all(feature = "kvm", target_os = "linux"))]
 #![expect(unsafe_code, reason = "guest memory is a raw allocation")]
-#![expect(
-    clippy::print_stderr,
-    reason = "a skip is reported where the tests run"
-)]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
+use std::io::Write;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -45,6 +42,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 static SKIPPED: AtomicUsize = AtomicUsize::new(0);
 
+/// Says so on the process's own stderr, which the test harness does not hide.
+fn skip(reason: &dyn std::fmt::Display) {
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    let _ = writeln!(std::io::stderr(), "SKIPPED kvm: {reason} ({count} so far)");
+}
+
 /// KVM, or `None` after a loud skip.
 fn kvm() -> Option<Kvm> {
     match Kvm::open() {
@@ -52,8 +55,7 @@ fn kvm() -> Option<Kvm> {
         Err(e) => {
             let required = std::env::var("TESTSUITE_REQUIRE").is_ok_and(|v| v.contains("kvm"));
             assert!(!required, "kvm is required: {e}");
-            let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
-            eprintln!("SKIPPED kvm: {e} ({count} so far)");
+            skip(&e);
             None
         }
     }
@@ -732,6 +734,7 @@ fn a_second_processor_starts_by_sipi() {
 fn what_kvm_cannot_emulate_is_an_error_that_says_where() {
     let Some(kvm) = kvm() else { return };
     if !kvm.is_partial() {
+        skip(&"this KVM is whole: it runs FLDPI");
         return;
     }
     let mut guest = Guest::real(&kvm, &[0xD9, 0xEB, 0xF4]); // fldpi
@@ -746,6 +749,35 @@ fn what_kvm_cannot_emulate_is_an_error_that_says_where() {
         text.contains("real mode at cs=0000 (base 0) rip=1000"),
         "{text}"
     );
+}
+
+#[test]
+fn code_in_device_memory_is_an_error_not_a_hang() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::real(&kvm, &[0xEA, 0x00, 0x00, 0x00, 0xA0]); // jmp A000h:0
+    let text = guest.try_run().unwrap_err().to_string();
+    assert!(text.contains("cs=a000 (base a0000) rip=0"), "{text}");
+}
+
+#[test]
+fn a_map_that_is_set_again_keeps_its_slots_and_its_contents() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xC6, 0x06, 0x00, 0x50, 0x01, 0xE6, 0x70,                   // mov byte [5000h], 1; out 70h, al
+        0xA0, 0x00, 0x50, 0xF4,                                     // mov al, [5000h]; hlt
+    ]);
+    let (vm, ram) = (Arc::downgrade(&guest.vm), Arc::clone(&guest.ram));
+    let hook: Hook = Box::new(move |_| {
+        let vm = vm.upgrade().unwrap();
+        vm.set_memory_map(MemoryMap::new(Vec::new(), true).unwrap())
+            .unwrap();
+        vm.set_memory_map(map(&ram, Wiring::default())).unwrap();
+        vm.set_memory_map(map(&ram, Wiring::default())).unwrap();
+    });
+    assert!(guest.board.hook.set(hook).is_ok());
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.gpr(Gpr::Rax) & 0xFF, 1);
 }
 
 /// A small generator of numbers (xorshift), so that a failure repeats.
@@ -855,6 +887,51 @@ fn long_mode_states_survive() {
         state.xcr0 = 1;
         round_trip(&mut *guest.vcpu, &state, seed);
     }
+}
+
+#[test]
+fn paging_without_long_mode_survives() {
+    let Some(kvm) = kvm() else { return };
+    if kvm.is_partial() {
+        skip(&"this KVM is partial: no paging without long mode");
+        return;
+    }
+    let mut guest = Guest::new(&kvm);
+    for seed in 1..=100 {
+        let mut random = Random(seed << 32 | 0x9E37_79B9);
+        let mut state = long_state();
+        scramble(&mut state, &mut random);
+        for r in &mut state.gpr {
+            *r &= 0xFFFF_FFFF;
+        }
+        state.rip = random.next() & 0xFFFF_FFFF;
+        state.efer = Efer::NXE;
+        state.segments[Seg::Cs as usize].access = 0xC09B;
+        if random.next() & 1 != 0 {
+            state.pdpte = std::array::from_fn(|_| random.next() & 0xFF_FFFF_F000 | 1);
+        } else {
+            state.cr4 = Cr4::PSE | Cr4::PGE;
+        }
+        round_trip(&mut *guest.vcpu, &state, seed);
+    }
+}
+
+#[test]
+fn values_that_are_seldom_seen_survive() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::new(&kvm);
+    let mut state = long_state();
+    state.segments[Seg::Es as usize].limit = 0xFFF;
+    state.segments[Seg::Es as usize].access &= !Segment::G;
+    state.segments[Seg::Ldtr as usize] = Segment::null(0);
+    state.fpu.fcw = 0x40;
+    state.msrs.misc_enable = 0x801;
+    state.msrs.tsc_aux = 5;
+    round_trip(&mut *guest.vcpu, &state, 0);
+    // An AMD processor does not tell the two shadows apart.
+    state.shadow = Shadow::MovSs;
+    guest.vcpu.set_state(&state).unwrap();
+    assert_ne!(guest.vcpu.state().unwrap().shadow, Shadow::None);
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl Memory {
         };
         match touch {
             Touch::Write(_) if range.read_only => {
-                tracing::debug!(target: "kvm", "write to ROM at {address:#x} dropped");
+                tracing::trace!(target: "kvm", "write to ROM at {address:#x} dropped");
             }
             Touch::Write(data) => {
                 for (i, &byte) in data.iter().enumerate() {

@@ -1,9 +1,9 @@
 //! KVM as an engine, with every device in user space (`kernel-irqchip=off`).
 //!
 //! - this file: opening KVM, virtual machines
-//! - [`vcpu`](self): the run loop, interrupts, kicks
+//! - `vcpu`: the run loop, interrupts, kicks
 //! - `memory`: memory slots, ROM, A20
-//! - `state`: [`CpuState`](crate::CpuState) to and from KVM's register structures
+//! - `state`: [`CpuState`](emu::CpuState) to and from KVM's register structures
 //! - `cpuid`: the guest's CPUID
 //! - `kick`: how other threads make a vCPU look up
 //!
