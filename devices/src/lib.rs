@@ -14,10 +14,18 @@
 
 pub mod backend;
 pub mod board;
+pub mod debugcon;
+pub mod i8254;
 pub mod irq;
+pub mod isa_debug_exit;
+pub mod mc146818;
+pub mod port92;
 pub mod request;
 pub mod state;
+#[cfg(test)]
+mod testbench;
 pub mod time;
+pub mod uart16550;
 
 pub use irq::IrqLine;
 pub use request::{Request, Requests};

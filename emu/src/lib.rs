@@ -1,11 +1,30 @@
 //! An x86 CPU in software. It knows no device, no file and no thread.
+//!
+//! - [`arch`]: facts of the architecture; [`state`]: the whole architectural state
+//! - [`io`], [`memory`], [`attention`]: what joins a CPU to the board around it
+//! - [`cpu`]: the processor; [`engine`]: the loop; [`decode`], [`block`]: from bytes to blocks
+//! - [`mem`]: segmentation, paging, TLB, accesses; [`event`]: exceptions and interrupts
+//! - [`flags`], [`width`]: what rules compute with; [`insn`]: the rules, by SDM group
 
 pub mod arch;
+pub mod attention;
+mod block;
+pub mod cpu;
+pub mod decode;
+pub mod engine;
+pub mod event;
+pub mod flags;
+pub mod insn;
 pub mod io;
+pub mod mem;
 pub mod memory;
 pub mod state;
+pub mod width;
 
 pub use arch::Exception;
+pub use attention::Attention;
+pub use cpu::Cpu;
+pub use engine::{Engine, Stop};
 pub use io::{CpuIo, Pending};
 pub use memory::MemoryMap;
 pub use state::CpuState;

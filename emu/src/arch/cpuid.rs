@@ -20,3 +20,26 @@ pub struct CpuModel {
     /// as after reset on processor 0.
     pub leaves: Vec<Leaf>,
 }
+
+impl CpuModel {
+    /// CPUID.1:EAX: family, model, stepping.
+    pub fn signature(&self) -> u32 {
+        0x663
+    }
+    /// AMD's variants of decoding.
+    pub fn amd(&self) -> bool {
+        false
+    }
+    /// LZCNT exists.
+    pub fn has_lzcnt(&self) -> bool {
+        true
+    }
+    /// BMI1 exists.
+    pub fn has_bmi1(&self) -> bool {
+        true
+    }
+    /// An instruction's CPUID feature is there.
+    pub fn supports(&self, _feature: iced_x86::CpuidFeature) -> bool {
+        true
+    }
+}

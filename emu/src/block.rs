@@ -1,0 +1,263 @@
+//! Basic blocks: decoded instructions kept beside the CPU, found by physical address and mode.
+//!
+//! A block ends at the page end at the latest; an instruction across two pages is a block of its
+//! own that is not kept. Blocks of a page die when a write touches the bytes they came from.
+
+use std::collections::HashMap;
+
+use crate::cpu::{CodeWrite, Mode};
+use crate::decode::Insn;
+
+/// Names a block in the arena; a dropped block's name may be used again, with another generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockId {
+    index: u32,
+    generation: u32,
+}
+
+/// A successor found before: valid while the block it names lives.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    /// Distance of the successor's RIP from this block's.
+    delta: u64,
+    to: BlockId,
+}
+
+/// A straight run of instructions.
+pub(crate) struct Block {
+    /// The instructions; where the last two could be fused, [`Block::fused`] stands for them.
+    pub insns: Box<[Insn]>,
+    /// The compare and branch at the end as one rule.
+    pub fused: Option<Insn>,
+    /// Length in bytes.
+    pub len: u16,
+    /// The last rule sets RIP.
+    pub branches: bool,
+    /// Successors in the same page may be linked: the end cannot have changed the mode.
+    pub linkable: bool,
+    generation: u32,
+    physical: u64,
+    mode: Mode,
+    links: [Link; 2],
+}
+
+/// What a block is found by.
+type Key = (u64, Mode);
+
+/// Blocks beyond this many are all dropped at once: bounds the host memory a guest can claim.
+const MOST_BLOCKS: usize = 32 * 1024;
+/// Entries of the jump cache.
+const JUMPS: usize = 2048;
+
+/// An entry of the jump cache: linear RIP and mode to block.
+#[derive(Clone, Copy)]
+struct Jump {
+    rip: u64,
+    mode: Mode,
+    to: BlockId,
+}
+
+const NOWHERE: BlockId = BlockId {
+    index: 0,
+    generation: u32::MAX,
+};
+
+/// All blocks of one processor.
+pub(crate) struct Blocks {
+    arena: Vec<Block>,
+    free: Vec<u32>,
+    by_key: HashMap<Key, u32>,
+    /// Blocks by guest page number.
+    by_page: HashMap<u64, Vec<u32>>,
+    jumps: Box<[Option<Jump>; JUMPS]>,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Self {
+            arena: Vec::new(),
+            free: Vec::new(),
+            by_key: HashMap::new(),
+            by_page: HashMap::new(),
+            jumps: Box::new([None; JUMPS]),
+        }
+    }
+}
+
+fn jump_slot(rip: u64) -> usize {
+    (rip ^ rip >> 11) as usize % JUMPS
+}
+
+impl Blocks {
+    #[inline(always)]
+    pub(crate) fn get(&self, id: BlockId) -> &Block {
+        &self.arena[id.index as usize]
+    }
+
+    fn alive(&self, id: BlockId) -> bool {
+        self.arena
+            .get(id.index as usize)
+            .is_some_and(|b| b.generation == id.generation)
+    }
+
+    /// The block that followed `from` last time it ended `delta` bytes on.
+    #[inline(always)]
+    pub(crate) fn linked(&self, from: BlockId, delta: u64) -> Option<BlockId> {
+        let block = self.get(from);
+        let link = match block.links {
+            [link, _] if link.delta == delta => link,
+            [_, link] if link.delta == delta => link,
+            _ => return None,
+        };
+        let to = self.arena.get(link.to.index as usize)?;
+        (to.generation == link.to.generation).then_some(link.to)
+    }
+
+    /// Remembers that `to`, in the same page and mode, followed `from` at `delta`.
+    pub(crate) fn link(&mut self, from: BlockId, delta: u64, to: BlockId) {
+        if !self.alive(from) || !self.alive(to) {
+            return;
+        }
+        let (page, mode) = (self.get(to).physical >> 12, self.get(to).mode);
+        let block = &mut self.arena[from.index as usize];
+        if block.linkable && block.physical >> 12 == page && block.mode == mode {
+            block.links[1] = block.links[0];
+            block.links[0] = Link { delta, to };
+        }
+    }
+
+    /// The block found at this linear RIP since translations last changed.
+    #[inline(always)]
+    pub(crate) fn jump(&self, rip: u64, mode: Mode) -> Option<BlockId> {
+        let jump = self.jumps[jump_slot(rip)]?;
+        (jump.rip == rip && jump.mode == mode && self.alive(jump.to)).then_some(jump.to)
+    }
+
+    /// Remembers where linear RIP `rip` leads.
+    pub(crate) fn set_jump(&mut self, rip: u64, mode: Mode, to: BlockId) {
+        self.jumps[jump_slot(rip)] = Some(Jump { rip, mode, to });
+    }
+
+    /// Translations of code addresses changed: the jump cache is stale. Links stay: they join
+    /// blocks of one page.
+    pub(crate) fn forget_jumps(&mut self) {
+        self.jumps.fill(None);
+    }
+
+    /// The block at a physical address.
+    pub(crate) fn find(&self, physical: u64, mode: Mode) -> Option<BlockId> {
+        let &index = self.by_key.get(&(physical, mode))?;
+        Some(BlockId {
+            index,
+            generation: self.arena[index as usize].generation,
+        })
+    }
+
+    /// Keeps a block.
+    pub(crate) fn insert(
+        &mut self,
+        physical: u64,
+        mode: Mode,
+        insns: Vec<Insn>,
+        shape: Shape,
+    ) -> BlockId {
+        if self.by_key.len() >= MOST_BLOCKS {
+            self.clear();
+        }
+        let link = Link {
+            delta: 0,
+            to: NOWHERE,
+        };
+        let block = Block {
+            fused: crate::insn::fuse(&insns),
+            insns: insns.into_boxed_slice(),
+            len: shape.len,
+            branches: shape.branches,
+            linkable: shape.linkable,
+            generation: 0,
+            physical,
+            mode,
+            links: [link; 2],
+        };
+        let index = match self.free.pop() {
+            Some(index) => {
+                let slot = &mut self.arena[index as usize];
+                let generation = slot.generation;
+                *slot = Block {
+                    generation,
+                    ..block
+                };
+                index
+            }
+            None => {
+                self.arena.push(block);
+                self.arena.len() as u32 - 1
+            }
+        };
+        self.by_key.insert((physical, mode), index);
+        self.by_page.entry(physical >> 12).or_default().push(index);
+        BlockId {
+            index,
+            generation: self.arena[index as usize].generation,
+        }
+    }
+
+    fn drop_block(&mut self, index: u32) {
+        let block = &mut self.arena[index as usize];
+        block.generation = block.generation.wrapping_add(1) & 0x7FFF_FFFF;
+        block.insns = Box::default();
+        block.fused = None;
+        self.by_key.remove(&(block.physical, block.mode));
+        self.free.push(index);
+    }
+
+    /// Drops the blocks a write touched; returns the 64-byte granules of the page that still hold
+    /// code.
+    pub(crate) fn drop_written(&mut self, write: CodeWrite) -> u64 {
+        let page = write.address >> 12;
+        let Some(mut list) = self.by_page.remove(&page) else {
+            return 0;
+        };
+        let (first, end) = (write.address, write.address + write.len);
+        let mut granules = 0;
+        list.retain(|&index| {
+            let block = &self.arena[index as usize];
+            let (from, to) = (block.physical, block.physical + u64::from(block.len));
+            if from < end && first < to {
+                self.drop_block(index);
+                return false;
+            }
+            granules |= granules_of(from, block.len);
+            true
+        });
+        if !list.is_empty() {
+            self.by_page.insert(page, list);
+        }
+        granules
+    }
+
+    /// Drops everything; names handed out before are dead.
+    pub(crate) fn clear(&mut self) {
+        let all: Vec<u32> = self.by_key.values().copied().collect();
+        for index in all {
+            self.drop_block(index);
+        }
+        self.by_page.clear();
+        self.forget_jumps();
+    }
+}
+
+/// What a block's end is like.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    pub len: u16,
+    pub branches: bool,
+    pub linkable: bool,
+}
+
+/// The 64-byte granules of its page that `len` bytes at `physical` touch, one bit each.
+pub(crate) fn granules_of(physical: u64, len: u16) -> u64 {
+    let first = physical % 4096 / 64;
+    let last = (physical % 4096 + u64::from(len.max(1)) - 1).min(4095) / 64;
+    u64::MAX << first & u64::MAX >> (63 - last)
+}

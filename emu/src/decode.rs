@@ -1,0 +1,300 @@
+//! From bytes to [`Insn`]: what iced decoded, in the compact form the rules work on.
+
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+
+use crate::arch::cpuid::CpuModel;
+use crate::arch::segment::Seg;
+use crate::cpu::{CodeSize, Cpu, Mode, RIP, Raised, ZERO};
+use crate::insn::{self, End, Row};
+use crate::width::HIGH_BYTE;
+
+/// The longest instruction, in bytes.
+pub const MAX_LEN: usize = 15;
+
+/// One instruction's meaning at one width and operand form.
+pub type Rule = fn(&mut Cpu, &Insn) -> Result<(), Raised>;
+
+/// A decoded instruction: 32 bytes, nothing re-reads its encoding.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Insn {
+    /// What it does.
+    pub(crate) rule: Rule,
+    /// Displacement of the memory operand (for RIP-relative ones, from the block's first
+    /// instruction); target of a relative branch, from the block's first instruction; the 64-bit
+    /// immediate of MOV; the selector of a far pointer.
+    pub(crate) disp: i64,
+    /// Immediate, sign-extended where the instruction does; offset of a far pointer.
+    pub(crate) imm: i32,
+    /// Register of operand 0, 1, 2 where that is a register; bytes may carry [`HIGH_BYTE`];
+    /// segment, control and debug registers by their number.
+    pub(crate) r: [u8; 3],
+    /// Base register of the memory operand.
+    pub(crate) base: u8,
+    /// Index register of the memory operand.
+    pub(crate) index: u8,
+    /// Scale as a shift count in bits 1:0, segment in bits 4:2, address size in bits 6:5 (0: 16,
+    /// 1: 32, 2: 64 bits), bit 7: the access needs a segment check.
+    pub(crate) address: u8,
+    /// Length in bytes.
+    pub(crate) len: u8,
+    /// Prefixes and operand size: [`Insn::LOCK`] and others.
+    pub(crate) attributes: u8,
+    /// iced's code.
+    pub(crate) code: u16,
+    /// Offset of the next instruction from the block's first.
+    pub(crate) next: u16,
+}
+
+const _: () = assert!(size_of::<Insn>() == 32);
+
+impl Insn {
+    /// LOCK prefix (or XCHG with memory).
+    pub(crate) const LOCK: u8 = 1 << 0;
+    /// REP or REPE prefix.
+    pub(crate) const REP: u8 = 1 << 1;
+    /// REPNE prefix.
+    pub(crate) const REPNE: u8 = 1 << 2;
+
+    /// The memory operand's segment.
+    #[inline(always)]
+    pub(crate) fn seg(&self) -> usize {
+        usize::from(self.address >> 2 & 7)
+    }
+
+    /// The memory operand's segment must be checked for type and limit.
+    #[inline(always)]
+    pub(crate) fn checked(&self) -> bool {
+        self.address & 0x80 != 0
+    }
+
+    /// Bits of the effective address that count.
+    #[inline(always)]
+    pub(crate) fn address_mask(&self) -> u64 {
+        const MASKS: [u64; 4] = [0xFFFF, 0xFFFF_FFFF, u64::MAX, u64::MAX];
+        MASKS[usize::from(self.address >> 5 & 3)]
+    }
+
+    /// The instruction has prefix (or property) `bit`.
+    #[inline(always)]
+    pub(crate) fn has(&self, bit: u8) -> bool {
+        self.attributes & bit != 0
+    }
+
+    /// iced's code of the instruction.
+    pub fn code(&self) -> Code {
+        Code::try_from(usize::from(self.code)).unwrap_or(Code::INVALID)
+    }
+}
+
+/// Why no instruction was decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DecodeError {
+    /// The bytes at hand end before the instruction does.
+    MoreBytes,
+    /// No such instruction, or more than fifteen bytes: #UD, or #GP for the latter.
+    Invalid,
+    /// Longer than fifteen bytes.
+    TooLong,
+}
+
+/// What a decoded instruction does to the block it stands in.
+pub(crate) struct Decoded {
+    pub insn: Insn,
+    pub end: End,
+}
+
+/// Decoder options that follow from CPUID: what a processor without a feature makes of the
+/// encoding is a matter of decoding.
+fn options(model: &CpuModel) -> u32 {
+    let mut options = DecoderOptions::AMD * u32::from(model.amd());
+    if !model.has_lzcnt() {
+        options |= DecoderOptions::NO_MPFX_0FBD;
+    }
+    if !model.has_bmi1() {
+        options |= DecoderOptions::NO_MPFX_0FBC;
+    }
+    options
+}
+
+/// Decodes the instruction at the start of `bytes`, `offset` bytes into its block.
+pub(crate) fn decode(
+    model: &CpuModel,
+    mode: Mode,
+    bytes: &[u8],
+    offset: u16,
+) -> Result<(Decoded, Instruction), DecodeError> {
+    let bitness = match mode.code {
+        CodeSize::Bits16 => 16,
+        CodeSize::Bits32 => 32,
+        CodeSize::Bits64 => 64,
+    };
+    // Decoded as if the block began at address 0: relative targets come out relative to it.
+    let mut decoder = Decoder::with_ip(bitness, bytes, u64::from(offset), options(model));
+    let mut iced = Instruction::default();
+    decoder.decode_out(&mut iced);
+    if iced.is_invalid() {
+        return Err(match decoder.last_error() {
+            iced_x86::DecoderError::NoMoreBytes if bytes.len() >= MAX_LEN => DecodeError::TooLong,
+            iced_x86::DecoderError::NoMoreBytes => DecodeError::MoreBytes,
+            _ => DecodeError::Invalid,
+        });
+    }
+    let row = insn::row(iced.code());
+    Ok((compact(&iced, row, model, mode, offset), iced))
+}
+
+fn compact(
+    iced: &Instruction,
+    row: Option<&Row>,
+    model: &CpuModel,
+    mode: Mode,
+    offset: u16,
+) -> Decoded {
+    let next = offset + iced.len() as u16;
+    let mut insn = Insn {
+        rule: insn::undefined,
+        disp: 0,
+        imm: 0,
+        r: [0; 3],
+        base: ZERO as u8,
+        index: ZERO as u8,
+        address: 0,
+        len: iced.len() as u8,
+        attributes: 0,
+        code: iced.code() as u16,
+        next,
+    };
+    let supported = iced.cpuid_features().iter().all(|&f| model.supports(f));
+    let Some(row) = row.filter(|_| supported) else {
+        return Decoded {
+            insn,
+            end: End::Branch,
+        };
+    };
+    for k in 0..iced.op_count().min(3) {
+        operand(&mut insn, iced, k);
+    }
+    memory(&mut insn, iced, mode);
+    let flag = |on: bool, bit: u8| if on { bit } else { 0 };
+    insn.attributes = flag(iced.has_lock_prefix(), Insn::LOCK)
+        | flag(iced.has_rep_prefix(), Insn::REP)
+        | flag(iced.has_repne_prefix(), Insn::REPNE);
+    insn.rule = (row.select)(iced);
+    let repeats =
+        iced.is_string_instruction() && (iced.has_rep_prefix() || iced.has_repne_prefix());
+    let end = match iced.flow_control() {
+        _ if repeats => End::Branch,
+        FlowControl::Next | FlowControl::Exception => row.end,
+        _ => End::Branch,
+    };
+    Decoded { insn, end }
+}
+
+/// Takes over operand `k` where it is a register, an immediate or a branch target.
+fn operand(insn: &mut Insn, iced: &Instruction, k: u32) {
+    match iced.op_kind(k) {
+        OpKind::Register => insn.r[k as usize] = register(iced.op_register(k)),
+        OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64 => {
+            insn.disp = branch_offset(iced);
+        }
+        OpKind::FarBranch16 => {
+            insn.imm = i32::from(iced.far_branch16());
+            insn.disp = i64::from(iced.far_branch_selector());
+        }
+        OpKind::FarBranch32 => {
+            insn.imm = iced.far_branch32() as i32;
+            insn.disp = i64::from(iced.far_branch_selector());
+        }
+        OpKind::Immediate64 => insn.disp = iced.immediate64() as i64,
+        OpKind::Immediate8_2nd => insn.disp = i64::from(iced.immediate8_2nd()),
+        OpKind::Memory => {}
+        _ => {
+            if let Ok(value) = iced.try_immediate(k) {
+                insn.imm = value as i32;
+            }
+        }
+    }
+}
+
+/// The distance of a relative branch's target from the block's first instruction, before any
+/// truncation to the operand size. iced gives the target truncated: it is sign-extended again.
+fn branch_offset(iced: &Instruction) -> i64 {
+    match iced.op0_kind() {
+        OpKind::NearBranch16 => i64::from(iced.near_branch16() as i16),
+        OpKind::NearBranch32 => i64::from(iced.near_branch32() as i32),
+        _ => iced.near_branch64() as i64,
+    }
+}
+
+/// A register field's number.
+fn register(register: Register) -> u8 {
+    match register {
+        Register::AH | Register::CH | Register::DH | Register::BH => {
+            (register as u8 - Register::AH as u8) | HIGH_BYTE
+        }
+        Register::RIP | Register::EIP => RIP as u8,
+        Register::None => ZERO as u8,
+        _ => register.number() as u8,
+    }
+}
+
+/// Takes over the memory operand, if there is one.
+fn memory(insn: &mut Insn, iced: &Instruction, mode: Mode) {
+    let size = match iced.memory_size() {
+        // String instructions and XLAT name their address size by their implied registers.
+        _ if iced.is_string_instruction() || iced.code() == Code::Xlat_m8 => {
+            string_address_size(iced)
+        }
+        _ => match iced.memory_base().size().max(iced.memory_index().size()) {
+            0 => match iced.memory_displ_size() {
+                2 => 0,
+                4 => 1,
+                8 => 2,
+                _ => mode.code as u8,
+            },
+            2 => 0,
+            4 => 1,
+            _ => 2,
+        },
+    };
+    let base = iced.memory_base();
+    insn.base = register(base);
+    insn.index = register(iced.memory_index());
+    if (0..iced.op_count()).any(|k| iced.op_kind(k) == OpKind::Memory) {
+        insn.disp = match (base, iced.memory_displ_size()) {
+            // iced has already added the (block-relative) address of the next instruction.
+            (Register::RIP, _) => iced.memory_displacement64() as i64,
+            (Register::EIP, _) => i64::from(iced.memory_displacement64() as i32),
+            (_, 8) => iced.memory_displacement64() as i64,
+            (_, 2) => i64::from(iced.memory_displacement64() as i16),
+            _ => i64::from(iced.memory_displacement64() as i32),
+        };
+    }
+    let seg = iced.memory_segment();
+    let seg = if seg == Register::None {
+        Seg::Ds as u8
+    } else {
+        seg.number() as u8
+    };
+    let flat = mode.code == CodeSize::Bits64 || mode.flat && matches!(seg, 0 | 2 | 3);
+    let scale = iced.memory_index_scale().trailing_zeros() as u8;
+    insn.address = scale | seg << 2 | size << 5 | u8::from(!flat) << 7;
+}
+
+/// The address size of a string instruction, by the registers it implies.
+fn string_address_size(iced: &Instruction) -> u8 {
+    let by_kind = |k: u32| match iced.op_kind(k) {
+        OpKind::MemorySegSI | OpKind::MemorySegDI | OpKind::MemoryESDI => Some(0),
+        OpKind::MemorySegESI | OpKind::MemorySegEDI | OpKind::MemoryESEDI => Some(1),
+        OpKind::MemorySegRSI | OpKind::MemorySegRDI | OpKind::MemoryESRDI => Some(2),
+        _ => None,
+    };
+    (0..iced.op_count())
+        .find_map(by_kind)
+        .unwrap_or_else(|| match iced.memory_base().size() {
+            2 => 0,
+            4 => 1,
+            _ => 2,
+        })
+}

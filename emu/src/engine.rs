@@ -1,0 +1,608 @@
+//! The loop: blocks run one after the other; everything else happens between them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::arch::RFlags;
+use crate::arch::cpuid::CpuModel;
+use crate::arch::exception::{DB, Exception};
+use crate::arch::segment::Seg;
+use crate::attention::{Attention, Signals};
+use crate::block::{BlockId, Blocks, Shape, granules_of};
+use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
+use crate::decode::{DecodeError, Insn, decode};
+use crate::event::Delivered;
+use crate::insn::End;
+use crate::io::{CpuIo, Pending};
+use crate::memory::CODE_WRITTEN;
+use crate::state::{Activity, CpuState, Shadow};
+
+/// Why [`Engine::run`] returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// HLT (or wait-for-SIPI) with nothing pending that ends it.
+    Halted,
+    /// [`Signals::KICK`], or the deadline of virtual time.
+    Kicked,
+    /// Shutdown.
+    TripleFault,
+    /// [`Engine::step`] has run one instruction.
+    Stepped,
+}
+
+/// Looks over the processor's shoulder, for `-d`.
+pub trait Observer: Send {
+    /// A block was translated from these code bytes.
+    fn translated(&mut self, _rip: u64, _bitness: u32, _bytes: &[u8]) {}
+    /// The instruction at RIP is about to run. Return false to hear no more of these.
+    fn executing(&mut self, _cpu: &Cpu) -> bool {
+        false
+    }
+    /// An exception or interrupt was delivered; the processor stands at its handler.
+    fn delivered(&mut self, _event: Delivered, _cpu: &Cpu) {}
+}
+
+/// A processor with its blocks: the whole of the software engine.
+pub struct Engine {
+    cpu: Box<Cpu>,
+    blocks: Blocks,
+    /// Instructions left until the loop must look at the clock.
+    budget: u64,
+    observer: Option<Box<dyn Observer>>,
+    /// The observer wants to see each instruction.
+    observing: bool,
+}
+
+/// Instructions between two looks at the clock when nothing asks for one earlier.
+const QUANTUM: u64 = 1 << 20;
+/// The most instructions in a block.
+const MOST_INSNS: usize = 64;
+
+impl Engine {
+    /// A processor in its reset state.
+    pub fn new(model: Arc<CpuModel>, io: Arc<dyn CpuIo>, attention: Arc<Attention>) -> Self {
+        let cpu = Box::new(Cpu::new(model, io, attention));
+        Self {
+            cpu,
+            blocks: Blocks::default(),
+            budget: 0,
+            observer: None,
+            observing: false,
+        }
+    }
+
+    /// The whole architectural state.
+    pub fn state(&self) -> CpuState {
+        self.cpu.state()
+    }
+
+    /// Replaces the whole architectural state.
+    pub fn set_state(&mut self, state: &CpuState) {
+        self.cpu.set_state(state);
+    }
+
+    /// The processor, to look at.
+    pub fn cpu(&self) -> &Cpu {
+        &self.cpu
+    }
+
+    /// Puts an observer over the processor's shoulder.
+    pub fn observe(&mut self, observer: Box<dyn Observer>) {
+        self.observer = Some(observer);
+        self.observing = true;
+        self.blocks.clear();
+        self.cpu.attention.set(Signals::STEP);
+    }
+
+    /// Instructions retired since the processor was built.
+    pub fn retired(&self) -> u64 {
+        self.cpu.retired
+    }
+
+    /// Runs until something must be decided outside.
+    pub fn run(&mut self) -> Stop {
+        let mut last: Option<(BlockId, u64)> = None;
+        loop {
+            if self.cpu.attention.any() || self.budget == 0 {
+                last = None;
+                if let Some(stop) = self.attend() {
+                    return stop;
+                }
+                if self.steps() {
+                    self.step_one();
+                    continue;
+                }
+            }
+            let Some(id) = self.next_block(last) else {
+                continue;
+            };
+            let block = self.blocks.get(id);
+            let count = block.insns.len() as u64;
+            if count > self.budget {
+                last = None;
+                let budget = self.budget;
+                self.run_part(id, budget as usize);
+                continue;
+            }
+            let rip = self.cpu.regs[RIP];
+            match run_block(&mut self.cpu, block) {
+                Ok(()) => {
+                    self.budget -= count;
+                    self.cpu.retired += count;
+                    last = Some((id, rip));
+                }
+                Err((at, Raised)) => {
+                    last = None;
+                    self.stopped_at(id, at);
+                }
+            }
+        }
+    }
+
+    /// Runs one instruction (and delivers what it raises, or what was pending before it).
+    pub fn step(&mut self) -> Stop {
+        if let Some(stop) = self.attend() {
+            return stop;
+        }
+        self.step_one();
+        match self.cpu.activity {
+            Activity::Shutdown => Stop::TripleFault,
+            _ => Stop::Stepped,
+        }
+    }
+
+    /// The block at RIP: by link, by the jump cache, or by translation. `None`: a fault was
+    /// delivered, or one instruction was run on its own.
+    #[inline(always)]
+    fn next_block(&mut self, last: Option<(BlockId, u64)>) -> Option<BlockId> {
+        let rip = self.cpu.regs[RIP];
+        if let Some((from, from_rip)) = last
+            && let Some(id) = self.blocks.linked(from, rip.wrapping_sub(from_rip))
+        {
+            return Some(id);
+        }
+        let linear = self.cpu.linear_rip();
+        let id = match self.blocks.jump(linear, self.cpu.mode) {
+            Some(id) => id,
+            None => self.find_block(linear)?,
+        };
+        if self.cpu.code_limit_checked() && !self.inside_limit(id) {
+            self.step_one();
+            return None;
+        }
+        if let Some((from, from_rip)) = last {
+            self.link(from, from_rip, id);
+        }
+        Some(id)
+    }
+
+    #[cold]
+    fn inside_limit(&self, id: BlockId) -> bool {
+        let last = self.cpu.regs[RIP] + u64::from(self.blocks.get(id).len) - 1;
+        last <= u64::from(self.cpu.segment(Seg::Cs).limit)
+    }
+
+    /// Links two blocks where the second lies in the first one's page. With a CS limit to check,
+    /// blocks stay unlinked, so that every entry is checked.
+    fn link(&mut self, from: BlockId, from_rip: u64, to: BlockId) {
+        let rip = self.cpu.regs[RIP];
+        let base = self.cpu.bases[Seg::Cs as usize];
+        let same_page = base.wrapping_add(rip) >> 12 == base.wrapping_add(from_rip) >> 12;
+        if same_page && !self.cpu.code_limit_checked() {
+            self.blocks.link(from, rip.wrapping_sub(from_rip), to);
+        }
+    }
+
+    #[cold]
+    fn find_block(&mut self, linear: u64) -> Option<BlockId> {
+        let mode = self.cpu.mode;
+        let (physical, bytes) = match self.cpu.fetch(linear) {
+            Ok(found) => found,
+            Err(Raised) => {
+                self.raised();
+                return None;
+            }
+        };
+        if bytes.device {
+            self.step_one();
+            return None;
+        }
+        let found = self.blocks.find(physical, mode).or_else(|| {
+            let (insns, shape) = self.translate(bytes.as_slice())?;
+            self.cpu
+                .hold_code(physical, granules_of(physical, shape.len));
+            Some(self.blocks.insert(physical, mode, insns, shape))
+        });
+        let Some(id) = found else {
+            self.step_one();
+            return None;
+        };
+        self.blocks.set_jump(linear, mode, id);
+        Some(id)
+    }
+
+    /// Decodes a block from `bytes`, which end with the page; `None` if not even one instruction
+    /// is whole or valid.
+    fn translate(&mut self, bytes: &[u8]) -> Option<(Vec<Insn>, Shape)> {
+        let mut insns = Vec::new();
+        let mut shape = Shape {
+            len: 0,
+            branches: false,
+            linkable: true,
+        };
+        while insns.len() < MOST_INSNS {
+            let rest = &bytes[usize::from(shape.len)..];
+            let Ok((decoded, _)) = decode(&self.cpu.model, self.cpu.mode, rest, shape.len) else {
+                break;
+            };
+            shape.len = decoded.insn.next;
+            insns.push(decoded.insn);
+            if decoded.end != End::No {
+                shape.branches = decoded.end == End::Branch;
+                shape.linkable = decoded.insn.code().is_jcc_short_or_near()
+                    || decoded.insn.code().is_jmp_short_or_near();
+                break;
+            }
+        }
+        if insns.is_empty() {
+            return None;
+        }
+        if let Some(observer) = &mut self.observer {
+            let bytes = &bytes[..usize::from(shape.len)];
+            observer.translated(self.cpu.linear_rip(), self.cpu.bitness(), bytes);
+        }
+        Some((insns, shape))
+    }
+
+    /// Runs the first `count` instructions of a block: the deadline falls inside it.
+    #[cold]
+    fn run_part(&mut self, id: BlockId, count: usize) {
+        let block = self.blocks.get(id);
+        let insns = &block.insns[..count.min(block.insns.len())];
+        for (at, insn) in insns.iter().enumerate() {
+            if (insn.rule)(&mut self.cpu, insn).is_err() {
+                return self.stopped_at(id, at);
+            }
+        }
+        let done = insns.len();
+        if done == block.insns.len() && block.branches {
+            // The last rule has set RIP.
+        } else if let Some(last) = insns.last() {
+            self.cpu.regs[RIP] = self.cpu.next_rip(last);
+        }
+        self.budget -= done as u64;
+        self.cpu.retired += done as u64;
+    }
+
+    /// Instruction `at` of a block raised: everything before it has retired.
+    #[cold]
+    fn stopped_at(&mut self, id: BlockId, at: usize) {
+        let insn = self.blocks.get(id).insns[at];
+        self.cpu.regs[RIP] = self.cpu.this_rip(&insn);
+        self.budget -= at as u64;
+        self.cpu.retired += at as u64;
+        match self.cpu.cause {
+            Cause::Retry => self.step_one(),
+            Cause::Fault(_) => self.raised(),
+        }
+    }
+
+    /// Delivers the fault that lies in the CPU; RIP stands at the instruction that raised it.
+    #[cold]
+    fn raised(&mut self) {
+        if let Cause::Fault(exception) = self.cpu.cause {
+            self.cpu.take_exception(exception);
+        }
+        // A fault takes time too, or a guest that faults for ever would stop virtual time.
+        self.retire_one();
+        self.after_delivery();
+    }
+
+    fn after_delivery(&mut self) {
+        self.cpu.recheck_events();
+        if let (Some(event), Some(observer)) = (self.cpu.delivered.take(), &mut self.observer) {
+            observer.delivered(event, &self.cpu);
+        }
+        self.drop_written();
+    }
+
+    fn retire_one(&mut self) {
+        self.cpu.retired += 1;
+        self.budget = self.budget.saturating_sub(1);
+    }
+
+    /// Runs the instruction at RIP on its own: precise in I/O, code writes, traps and time.
+    #[cold]
+    fn step_one(&mut self) {
+        if self.observing
+            && let Some(observer) = &mut self.observer
+        {
+            self.observing = observer.executing(&self.cpu);
+        }
+        if self.cpu.instruction_breakpoint() {
+            self.cpu.take_exception(Exception::new(DB));
+            return self.after_delivery();
+        }
+        self.publish_time();
+        self.cpu.shadow = Shadow::None;
+        let trap = self.cpu.system_flags.contains(RFlags::TF);
+        self.cpu.alone = true;
+        let result = self.decode_one().and_then(|(insn, end)| {
+            (insn.rule)(&mut self.cpu, &insn)?;
+            if end != End::Branch {
+                self.cpu.regs[RIP] = self.cpu.next_rip(&insn);
+            }
+            Ok(())
+        });
+        self.cpu.alone = false;
+        match result {
+            Err(Raised) => {
+                self.cpu.debug_hits = 0;
+                self.raised();
+            }
+            Ok(()) => {
+                self.retire_one();
+                self.drop_written();
+                self.cpu.end_resume_flag();
+                // MOV SS holds debug traps back for one instruction more.
+                if self.cpu.shadow != Shadow::MovSs {
+                    self.debug_trap(trap);
+                }
+            }
+        }
+        self.cpu.recheck_events();
+    }
+
+    /// Delivers the #DB traps an instruction has earned: single-step, data breakpoints, task switch.
+    fn debug_trap(&mut self, single_step: bool) {
+        let hits = std::mem::take(&mut self.cpu.debug_hits) | u64::from(single_step) << 14;
+        if hits != 0 {
+            self.cpu.dr6 |= hits;
+            self.cpu.take_exception(Exception::new(DB));
+            self.after_delivery();
+        }
+    }
+
+    /// Fetches and decodes the instruction at RIP, which may span two pages or lie in a device.
+    fn decode_one(&mut self) -> Result<(Insn, End), Raised> {
+        let rip = self.cpu.regs[RIP];
+        let mut bytes = [0u8; 2 * crate::decode::MAX_LEN];
+        let mut have = 0;
+        let mut fault = None;
+        // CS's limit cuts the bytes off; what lies behind it is #GP(0).
+        let limit = if self.cpu.code_limit_checked() {
+            (u64::from(self.cpu.segment(Seg::Cs).limit) + 1)
+                .saturating_sub(rip)
+                .min(15) as usize
+        } else {
+            crate::decode::MAX_LEN
+        };
+        while have < limit {
+            let linear = self.cpu.linear_rip_at(rip.wrapping_add(have as u64));
+            match self.cpu.fetch(linear) {
+                Ok((_, code)) => {
+                    let part = code.as_slice();
+                    let take = part.len().min(limit - have);
+                    bytes[have..have + take].copy_from_slice(&part[..take]);
+                    have += take;
+                }
+                Err(Raised) => {
+                    fault = Some(self.cpu.cause);
+                    break;
+                }
+            }
+            if have >= limit || decode(&self.cpu.model, self.cpu.mode, &bytes[..have], 0).is_ok() {
+                break;
+            }
+        }
+        match decode(&self.cpu.model, self.cpu.mode, &bytes[..have], 0) {
+            Ok((decoded, _)) => Ok((decoded.insn, decoded.end)),
+            Err(DecodeError::Invalid) => self.cpu.ud(),
+            Err(DecodeError::TooLong) => self.cpu.gp(0),
+            Err(DecodeError::MoreBytes) => match fault {
+                Some(cause) => {
+                    self.cpu.cause = cause;
+                    Err(Raised)
+                }
+                None => self.cpu.gp(0),
+            },
+        }
+    }
+
+    /// Drops the blocks that the instruction just finished wrote over.
+    fn drop_written(&mut self) {
+        while let Some(write) = self.cpu.code_writes.pop() {
+            let granules = self.blocks.drop_written(write);
+            self.cpu.code_pages.insert(write.address >> 12, granules);
+        }
+    }
+
+    /// Whether each instruction must be run on its own for now.
+    fn steps(&self) -> bool {
+        self.observing
+            || self.cpu.shadow != Shadow::None
+            || self.cpu.system_flags.intersects(RFlags::TF | RFlags::RF)
+            || self.cpu.instruction_breakpoints_armed()
+    }
+
+    /// Looks at all that may have happened, in the order of SDM Vol. 3A, "Priority Among
+    /// Concurrent Events".
+    #[cold]
+    fn attend(&mut self) -> Option<Stop> {
+        let signals = self.cpu.attention.take();
+        if signals.contains(Signals::MAP) {
+            self.cpu.memory = self.cpu.attention.memory_map();
+            self.cpu.flush_tlb();
+            self.cpu.code_pages.clear();
+            self.blocks.clear();
+        }
+        if signals.contains(Signals::DIRTY) {
+            self.cpu.flush_tlb();
+        }
+        if signals.contains(Signals::CODE) {
+            self.drop_device_writes();
+        }
+        if std::mem::take(&mut self.cpu.forget_jumps) {
+            self.blocks.forget_jumps();
+        }
+        if self.cpu.activity == Activity::Shutdown {
+            return Some(Stop::TripleFault);
+        }
+        self.refill_budget();
+        self.take_events();
+        if self.steps() {
+            self.cpu.attention.set_own(Signals::STEP);
+        }
+        if signals.contains(Signals::KICK) || self.budget == 0 {
+            return Some(Stop::Kicked);
+        }
+        match self.cpu.activity {
+            Activity::Running => None,
+            Activity::Shutdown => Some(Stop::TripleFault),
+            Activity::Halted | Activity::WaitForSipi => {
+                self.publish_time();
+                Some(Stop::Halted)
+            }
+        }
+    }
+
+    /// Takes INIT, SMI, NMI and interrupts where the processor's state lets them in.
+    fn take_events(&mut self) {
+        let pending = self.cpu.io.pending();
+        if pending.is_empty() {
+            return;
+        }
+        if pending.contains(Pending::INIT) {
+            self.cpu.io.take(Pending::INIT);
+            self.cpu.init();
+        }
+        if pending.contains(Pending::SIPI) && self.cpu.activity == Activity::WaitForSipi {
+            let vector = self.cpu.io.take(Pending::SIPI);
+            self.cpu.start_up(vector);
+        }
+        let open = self.cpu.shadow == Shadow::None;
+        if !matches!(self.cpu.activity, Activity::Running | Activity::Halted) {
+            return;
+        }
+        if pending.contains(Pending::NMI) && open && !self.cpu.nmi_masked {
+            self.cpu.io.take(Pending::NMI);
+            self.cpu.activity = Activity::Running;
+            self.cpu.take_nmi();
+            self.after_delivery();
+        } else if pending.contains(Pending::INTERRUPT)
+            && open
+            && self.cpu.system_flags.contains(RFlags::IF)
+            && let Some(vector) = self.cpu.io.ack_interrupt()
+        {
+            self.cpu.activity = Activity::Running;
+            self.cpu.take_interrupt(vector);
+            self.after_delivery();
+        }
+    }
+
+    /// A device wrote to pages that hold code: all blocks of those pages go.
+    fn drop_device_writes(&mut self) {
+        let pages: Vec<u64> = self.cpu.code_pages.keys().copied().collect();
+        for page in pages {
+            let Some(range) = self.cpu.memory.find(page << 12) else {
+                continue;
+            };
+            let at = (range.offset + ((page << 12) - range.start)) >> 12;
+            let mark = &range.block.marks[at as usize];
+            if mark.fetch_and(!CODE_WRITTEN, Ordering::AcqRel) & CODE_WRITTEN != 0 {
+                self.blocks.drop_written(CodeWrite {
+                    address: page << 12,
+                    len: 4096,
+                });
+                self.cpu.code_pages.insert(page, 0);
+            }
+        }
+    }
+
+    /// Sets the budget from the deadline of virtual time, or to a quantum.
+    fn refill_budget(&mut self) {
+        let retired = self.cpu.retired;
+        self.budget = match self.cpu.attention.virtual_time() {
+            Some(time) => time
+                .deadline
+                .load(Ordering::Acquire)
+                .saturating_sub(retired)
+                .min(QUANTUM),
+            None => QUANTUM,
+        };
+        self.publish_time();
+    }
+
+    fn publish_time(&self) {
+        if let Some(time) = self.cpu.attention.virtual_time() {
+            time.retired.store(self.cpu.retired, Ordering::Release);
+        }
+    }
+}
+
+/// Runs a whole block; on `Err`, which instruction raised.
+#[inline(always)]
+fn run_block(cpu: &mut Cpu, block: &crate::block::Block) -> Result<(), (usize, Raised)> {
+    let body = match &block.fused {
+        Some(_) => &block.insns[..block.insns.len() - 2],
+        None => &block.insns[..],
+    };
+    for (at, insn) in body.iter().enumerate() {
+        if (insn.rule)(cpu, insn).is_err() {
+            return Err((at, Raised));
+        }
+    }
+    if let Some(fused) = &block.fused {
+        return match (fused.rule)(cpu, fused) {
+            Ok(()) => Ok(()),
+            Err(Raised) => Err((block.insns.len() - 1, Raised)),
+        };
+    }
+    if !block.branches {
+        cpu.regs[RIP] = cpu.regs[RIP].wrapping_add(u64::from(block.len)) & cpu.ip_mask;
+    }
+    Ok(())
+}
+
+impl Cpu {
+    /// Linear address of RIP.
+    pub fn linear_rip(&self) -> u64 {
+        self.linear_rip_at(self.regs[RIP])
+    }
+
+    fn linear_rip_at(&self, rip: u64) -> u64 {
+        self.bases[Seg::Cs as usize].wrapping_add(rip) & self.linear_mask
+    }
+
+    /// 16, 32 or 64: the code segment's default size.
+    pub fn bitness(&self) -> u32 {
+        match self.mode.code {
+            CodeSize::Bits16 => 16,
+            CodeSize::Bits32 => 32,
+            CodeSize::Bits64 => 64,
+        }
+    }
+
+    /// Whether CS has a limit that instruction fetch can meet.
+    #[inline(always)]
+    fn code_limit_checked(&self) -> bool {
+        self.mode.code != CodeSize::Bits64 && self.segments[Seg::Cs as usize].limit != u32::MAX
+    }
+
+    /// Whether an instruction breakpoint stands at RIP; sets DR6 if so.
+    fn instruction_breakpoint(&mut self) -> bool {
+        if !self.instruction_breakpoints_armed() || self.system_flags.contains(RFlags::RF) {
+            return false;
+        }
+        let hits = self.breakpoints_at(self.linear_rip());
+        self.dr6 |= hits;
+        hits != 0
+    }
+
+    /// RF is cleared by every instruction that completes.
+    fn end_resume_flag(&mut self) {
+        if self.system_flags.contains(RFlags::RF) && !std::mem::take(&mut self.keep_resume_flag) {
+            self.system_flags -= RFlags::RF;
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Operand forms: where a rule's operands lie, chosen at decode.
+
+use iced_x86::{Instruction, OpKind};
+
+use crate::cpu::{Cpu, Raised};
+use crate::decode::Insn;
+use crate::mem::raw::Raw;
+
+/// An operand that can be read.
+pub(crate) trait Source: 'static {
+    /// The operand's value at width `W`.
+    fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised>;
+}
+
+/// An operand that can be written.
+pub(crate) trait Dest: Source {
+    /// Writes the operand.
+    fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, value: W) -> Result<(), Raised>;
+    /// Reads, changes and writes the operand with one translation; returns (old, new).
+    fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised>;
+}
+
+/// Operand `K` is a register.
+pub(crate) struct Reg<const K: usize>;
+/// The memory operand.
+pub(crate) struct Mem;
+/// The memory operand under LOCK.
+pub(crate) struct Locked;
+/// The immediate.
+pub(crate) struct Imm;
+
+impl<const K: usize> Source for Reg<K> {
+    #[inline(always)]
+    fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
+        Ok(cpu.reg(i.r[K]))
+    }
+}
+
+impl<const K: usize> Dest for Reg<K> {
+    #[inline(always)]
+    fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, value: W) -> Result<(), Raised> {
+        cpu.set_reg(i.r[K], value);
+        Ok(())
+    }
+    #[inline(always)]
+    fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised> {
+        let old = cpu.reg(i.r[K]);
+        let new = f(old);
+        cpu.set_reg(i.r[K], new);
+        Ok((old, new))
+    }
+}
+
+impl Source for Mem {
+    #[inline(always)]
+    fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
+        cpu.load(i)
+    }
+}
+
+impl Dest for Mem {
+    #[inline(always)]
+    fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, value: W) -> Result<(), Raised> {
+        cpu.store(i, value)
+    }
+    #[inline(always)]
+    fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised> {
+        cpu.modify(i, f)
+    }
+}
+
+impl Source for Locked {
+    fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
+        cpu.load(i)
+    }
+}
+
+impl Dest for Locked {
+    fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, value: W) -> Result<(), Raised> {
+        cpu.store(i, value)
+    }
+    fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised> {
+        cpu.modify_locked(i, f)
+    }
+}
+
+impl Source for Imm {
+    #[inline(always)]
+    fn read<W: Raw>(_: &mut Cpu, i: &Insn) -> Result<W, Raised> {
+        Ok(W::from_imm(i.imm))
+    }
+}
+
+/// The kind of one operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A register.
+    Reg,
+    /// Memory.
+    Mem,
+    /// Memory, atomically.
+    Locked,
+    /// Anything else: an immediate, a branch target, or no operand.
+    Imm,
+}
+
+/// The kind of operand `k` of an instruction.
+pub(crate) fn kind(iced: &Instruction, k: u32) -> Kind {
+    if k >= iced.op_count() {
+        return Kind::Imm;
+    }
+    match iced.op_kind(k) {
+        OpKind::Register => Kind::Reg,
+        OpKind::Memory if iced.has_lock_prefix() => Kind::Locked,
+        OpKind::Memory => Kind::Mem,
+        _ => Kind::Imm,
+    }
+}
+
+/// A row of the table: `row!(shape: rule<types>, [codes])`, with [`Row::ends`](super::Row::ends)
+/// behind it when the block must end after the instruction. Shapes:
+///
+/// - `modify`: operand 0 is read and written, operand 1 read (ADD)
+/// - `read2`: operands 0 and 1 are read (CMP)
+/// - `move_to`: operand 0 is written, operand 1 read (MOV)
+/// - `unary`: operand 0 is read and written (INC)
+/// - `read1`: operand 0 is read (MUL, PUSH)
+/// - `write1`: operand 0 is written (SETcc)
+/// - `to_reg`: operand 0 is a register, operand 1 read (MOVZX); `to_reg2`: operand 2 read (ANDN)
+/// - `plain`: the rule has no operand form
+macro_rules! row {
+    (@row [$($code:ident),* $(,)?] $select:expr) => {
+        $crate::insn::Row {
+            codes: &[$(iced_x86::Code::$code),*],
+            select: $select,
+            end: $crate::insn::End::No,
+        }
+    };
+    (modify: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |i| {
+            use $crate::insn::form::{Imm, Kind, Locked, Mem, Reg, kind};
+            match (kind(i, 0), kind(i, 1)) {
+                (Kind::Reg, Kind::Reg) => $rule::<$($t,)* Reg<0>, Reg<1>>,
+                (Kind::Reg, Kind::Mem | Kind::Locked) => $rule::<$($t,)* Reg<0>, Mem>,
+                (Kind::Reg, Kind::Imm) => $rule::<$($t,)* Reg<0>, Imm>,
+                (Kind::Locked, Kind::Imm) => $rule::<$($t,)* Locked, Imm>,
+                (Kind::Locked, _) => $rule::<$($t,)* Locked, Reg<1>>,
+                (_, Kind::Imm) => $rule::<$($t,)* Mem, Imm>,
+                (_, _) => $rule::<$($t,)* Mem, Reg<1>>,
+            }
+        })
+    };
+    (read2: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |i| {
+            use $crate::insn::form::{Imm, Kind, Mem, Reg, kind};
+            match (kind(i, 0), kind(i, 1)) {
+                (Kind::Reg, Kind::Reg) => $rule::<$($t,)* Reg<0>, Reg<1>>,
+                (Kind::Reg, Kind::Imm) => $rule::<$($t,)* Reg<0>, Imm>,
+                (Kind::Reg, _) => $rule::<$($t,)* Reg<0>, Mem>,
+                (_, Kind::Imm) => $rule::<$($t,)* Mem, Imm>,
+                (_, _) => $rule::<$($t,)* Mem, Reg<1>>,
+            }
+        })
+    };
+    (move_to: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(read2: $rule<$($t),*>, $codes)
+    };
+    (unary: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |i| {
+            use $crate::insn::form::{Kind, Locked, Mem, Reg, kind};
+            match kind(i, 0) {
+                Kind::Reg => $rule::<$($t,)* Reg<0>>,
+                Kind::Locked => $rule::<$($t,)* Locked>,
+                _ => $rule::<$($t,)* Mem>,
+            }
+        })
+    };
+    (read1: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |i| {
+            use $crate::insn::form::{Imm, Kind, Mem, Reg, kind};
+            match kind(i, 0) {
+                Kind::Reg => $rule::<$($t,)* Reg<0>>,
+                Kind::Imm => $rule::<$($t,)* Imm>,
+                _ => $rule::<$($t,)* Mem>,
+            }
+        })
+    };
+    (write1: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |i| {
+            use $crate::insn::form::{Kind, Mem, Reg, kind};
+            match kind(i, 0) {
+                Kind::Reg => $rule::<$($t,)* Reg<0>>,
+                _ => $rule::<$($t,)* Mem>,
+            }
+        })
+    };
+    (to_reg: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |i| {
+            use $crate::insn::form::{Imm, Kind, Mem, Reg, kind};
+            match kind(i, 1) {
+                Kind::Reg => $rule::<$($t,)* Reg<1>>,
+                Kind::Imm => $rule::<$($t,)* Imm>,
+                _ => $rule::<$($t,)* Mem>,
+            }
+        })
+    };
+    (to_reg2: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |i| {
+            use $crate::insn::form::{Kind, Mem, Reg, kind};
+            match kind(i, 2) {
+                Kind::Reg => $rule::<$($t,)* Reg<2>>,
+                _ => $rule::<$($t,)* Mem>,
+            }
+        })
+    };
+    (plain: $rule:expr, $codes:tt) => {
+        row!(@row $codes |_| $rule)
+    };
+}
+pub(crate) use row;

@@ -1,0 +1,115 @@
+//! The instruction set: rules by SDM group, and the rows that say which encoding each rule serves.
+//!
+//! A *rule* is one instruction's meaning, generic over operand width and operand form. A *row*
+//! names the iced [`Code`]s a rule serves; its form (register or memory, register or immediate) is
+//! picked once, at decode. To add an instruction: a rule and a row in its group's file.
+
+mod arith;
+mod branch;
+mod data;
+mod form;
+mod logic;
+mod shift;
+
+use iced_x86::{Code, Instruction};
+
+use crate::cpu::{Cpu, Raised};
+use crate::decode::{Insn, Rule};
+
+/// What an instruction does to the block it stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The next instruction follows in the same block.
+    No,
+    /// The block ends here (the instruction may change modes, events or time); RIP goes on in
+    /// sequence.
+    Yes,
+    /// The block ends here and the rule itself has set RIP.
+    Branch,
+}
+
+/// One row: which encodings a rule serves.
+pub struct Row {
+    /// The encodings.
+    pub codes: &'static [Code],
+    /// Picks the rule for an instruction's operand form.
+    pub select: fn(&Instruction) -> Rule,
+    /// What it does to its block; overridden by [`End::Branch`] for what iced calls a branch and
+    /// for repeated string instructions.
+    pub end: End,
+}
+
+impl Row {
+    /// The block ends after the instruction.
+    #[must_use]
+    pub const fn ends(mut self) -> Self {
+        self.end = End::Yes;
+        self
+    }
+}
+
+/// Every group's rows.
+const GROUPS: &[&[Row]] = &[
+    arith::ROWS,
+    branch::ROWS,
+    data::ROWS,
+    logic::ROWS,
+    shift::ROWS,
+];
+
+/// Number of iced's codes; iced keeps its own constant to itself, a test compares.
+const CODES: usize = 4936;
+/// An entry of [`INDEX`] that leads to no row.
+const NONE: u16 = u16::MAX;
+
+/// From a code to its row: group in the high byte, row in the low.
+static INDEX: [u16; CODES] = index();
+
+const fn index() -> [u16; CODES] {
+    let mut index = [NONE; CODES];
+    let mut group = 0;
+    while group < GROUPS.len() {
+        let rows = GROUPS[group];
+        assert!(rows.len() < 0xFF, "a group's rows are numbered by one byte");
+        let mut row = 0;
+        while row < rows.len() {
+            let codes = rows[row].codes;
+            let mut k = 0;
+            while k < codes.len() {
+                let code = codes[k] as usize;
+                assert!(index[code] == NONE, "a code stands in two rows");
+                index[code] = (group << 8 | row) as u16;
+                k += 1;
+            }
+            row += 1;
+        }
+        group += 1;
+    }
+    index
+}
+
+/// The row that serves `code`, if it is implemented.
+pub fn row(code: Code) -> Option<&'static Row> {
+    match INDEX[code as usize] {
+        NONE => None,
+        at => Some(&GROUPS[usize::from(at >> 8)][usize::from(at & 0xFF)]),
+    }
+}
+
+/// The rule of everything that has no row: #UD.
+pub(crate) fn undefined(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
+    cpu.ud()
+}
+
+/// One rule for a compare and the conditional branch behind it, where there is one.
+pub(crate) fn fuse(_insns: &[Insn]) -> Option<Insn> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_index_has_a_place_for_every_code() {
+        assert_eq!(super::CODES, iced_x86::Code::values().len());
+    }
+}

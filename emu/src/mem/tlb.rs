@@ -1,0 +1,174 @@
+//! The translation look-aside buffer: linear page to host address.
+//!
+//! Direct-mapped, in one table for each pair of privilege and access kind, so that a hit means the
+//! access is allowed. SDM Vol. 3A, "Caching Translation Information".
+
+use super::Access;
+
+/// Entries in each table.
+const SIZE: usize = 1024;
+/// A tag no page has: page addresses have twelve low zero bits.
+const INVALID: u64 = 1;
+
+/// Who accesses: chooses the table. The order is the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Privilege {
+    /// CPL 0 to 2 with SMAP in force (or implicit system accesses).
+    Supervisor,
+    /// CPL 3.
+    User,
+    /// CPL 0 to 2 with EFLAGS.AC set: SMAP is suspended.
+    SupervisorAc,
+    /// CPL 3 with alignment checking: never filled, so that every access is looked at.
+    UserAligned,
+}
+
+const PRIVILEGES: usize = 4;
+const KINDS: usize = 3;
+
+/// One cached linear-to-host translation.
+///
+/// Keyed by linear page and by table, never by CR3: MOV to CR3 drops the entries without G
+/// instead (SDM Vol. 3A, "Operations that Invalidate TLBs and Paging-Structure Caches").
+/// There is no entry for MMIO, for pages whose writes must be seen because code was translated
+/// from them, and for pages with data breakpoints: all take the slow path in `access.rs`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Entry {
+    /// Linear page address, or [`INVALID`].
+    tag: u64,
+    /// Host address minus linear address.
+    addend: usize,
+}
+
+/// All slots of all tables.
+const SLOTS: usize = SIZE * KINDS * PRIVILEGES;
+
+/// The tables, and which entries are in use, so that a flush costs what was filled.
+#[repr(C)]
+pub struct Tlb {
+    entries: Box<[Entry; SLOTS]>,
+    /// Whether the slot's page is global; meaningless for empty slots.
+    global: Box<[bool; SLOTS]>,
+    /// Slots that may be filled; each filled slot is listed at least once.
+    filled: Vec<u16>,
+}
+
+impl Default for Tlb {
+    fn default() -> Self {
+        let empty = Entry {
+            tag: INVALID,
+            addend: 0,
+        };
+        Self {
+            entries: Box::new([empty; SLOTS]),
+            global: Box::new([false; SLOTS]),
+            filled: Vec::with_capacity(SLOTS),
+        }
+    }
+}
+
+#[inline(always)]
+fn index(privilege: Privilege, access: Access, linear: u64) -> usize {
+    let table = privilege as usize * KINDS + access as usize;
+    table * SIZE + (linear >> 12) as usize % SIZE
+}
+
+impl Tlb {
+    /// The host address of an access of `width` bytes (a power of two) that is aligned and whose
+    /// page is cached with the rights it needs.
+    #[inline(always)]
+    pub fn aligned(
+        &self,
+        privilege: Privilege,
+        access: Access,
+        linear: u64,
+        width: usize,
+    ) -> Option<*mut u8> {
+        let entry = &self.entries[index(privilege, access, linear)];
+        // An unaligned address keeps a low bit here, and no tag has one.
+        (linear & (!0xFFF | (width as u64 - 1)) == entry.tag).then(|| host(entry, linear))
+    }
+
+    /// The host address of `linear` if its page is cached with the rights it needs.
+    #[inline(always)]
+    pub fn page(&self, privilege: Privilege, access: Access, linear: u64) -> Option<*mut u8> {
+        self.aligned(privilege, access, linear, 1)
+    }
+
+    /// Caches the page of `linear`, whose first byte is at `page_host`.
+    pub fn fill(
+        &mut self,
+        privilege: Privilege,
+        access: Access,
+        linear: u64,
+        page_host: *mut u8,
+        global: bool,
+    ) {
+        let at = index(privilege, access, linear);
+        if self.filled.len() == SLOTS {
+            self.flush();
+        }
+        let page = linear & !0xFFF;
+        let entry = &mut self.entries[at];
+        if entry.tag == INVALID {
+            self.filled.push(at as u16);
+        }
+        *entry = Entry {
+            tag: page,
+            addend: page_host.expose_provenance().wrapping_sub(page as usize),
+        };
+        self.global[at] = global;
+    }
+
+    /// Drops everything.
+    pub fn flush(&mut self) {
+        for at in self.filled.drain(..) {
+            self.entries[usize::from(at)].tag = INVALID;
+        }
+    }
+
+    /// Drops all but global pages (MOV to CR3).
+    pub fn flush_non_global(&mut self) {
+        let Self {
+            entries,
+            global,
+            filled,
+        } = self;
+        filled.retain(|&at| {
+            let at = usize::from(at);
+            if !global[at] {
+                entries[at].tag = INVALID;
+            }
+            entries[at].tag != INVALID
+        });
+    }
+
+    /// Drops one page, global or not (INVLPG, page faults).
+    pub fn flush_page(&mut self, linear: u64) {
+        let page = linear & !0xFFF;
+        let set = (linear >> 12) as usize % SIZE;
+        for table in self.entries.chunks_exact_mut(SIZE) {
+            if table[set].tag == page {
+                table[set].tag = INVALID;
+            }
+        }
+    }
+
+    /// Drops the write entries whose host page is `page_host`: that page now holds code.
+    pub fn protect(&mut self, page_host: *mut u8) {
+        for &at in &self.filled {
+            let entry = &mut self.entries[usize::from(at)];
+            let is_write = usize::from(at) / SIZE % KINDS == Access::Write as usize;
+            if is_write && entry.tag != INVALID && host(entry, entry.tag) == page_host {
+                entry.tag = INVALID;
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn host(entry: &Entry, linear: u64) -> *mut u8 {
+    std::ptr::with_exposed_provenance_mut((linear as usize).wrapping_add(entry.addend))
+}
