@@ -14,10 +14,14 @@
 
 pub mod backend;
 pub mod board;
+pub mod chips;
 pub mod debugcon;
 pub mod i8254;
+pub mod i8259;
+pub mod ioapic;
 pub mod irq;
 pub mod isa_debug_exit;
+pub mod lapic;
 pub mod mc146818;
 pub mod port92;
 pub mod request;

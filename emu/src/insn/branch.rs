@@ -1,8 +1,8 @@
 //! Near jumps, calls and returns, LOOP, JCXZ. SDM Vol. 2, each mnemonic; targets outside the code
 //! segment's limit fault before anything changes.
 
-use super::Row;
 use super::form::{Source, row};
+use super::{Row, raised};
 use crate::arch::segment::Seg;
 use crate::cpu::{Cpu, RIP, Raised};
 use crate::decode::Insn;
@@ -34,13 +34,24 @@ fn relative<W: Width>(cpu: &Cpu, i: &Insn) -> u64 {
     W::from_u64(cpu.regs[RIP].wrapping_add(i.disp as u64)).to_u64()
 }
 
-fn jcc<W: Raw, const CC: u8>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+/// Jcc in a block: a branch not taken goes on with the next instruction of the block.
+fn jcc<W: Raw, const CC: u8>(cpu: &mut Cpu, insns: &[Insn]) -> Result<(), Raised> {
+    let [i, rest @ ..] = insns else { return Ok(()) };
     if cpu.flags.condition::<CC>() {
         let target = relative::<W>(cpu, i);
-        return jump_to(cpu, target);
+        if jump_to(cpu, target).is_err() {
+            return raised(cpu, insns);
+        }
+        cpu.left = rest.len();
+        return Ok(());
     }
-    cpu.regs[RIP] = cpu.next_rip(i);
-    Ok(())
+    match rest.first() {
+        Some(next) => (next.step)(cpu, rest),
+        None => {
+            cpu.regs[RIP] = cpu.next_rip(i);
+            Ok(())
+        }
+    }
 }
 
 fn jmp<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
@@ -57,7 +68,7 @@ fn jmp_indirect<W: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 macro_rules! conditions {
     ($($cc:literal: [$($w:ty: $short:ident, $near:ident;)*])*) => {
         &[
-            $($(row!(plain: jcc::<$w, $cc>, [$short, $near]),)*)*
+            $($(row!(@row [$short, $near] |_| jcc::<$w, $cc>).maybe(),)*)*
             row!(plain: jmp::<u16>, [Jmp_rel8_16, Jmp_rel16]),
             row!(plain: jmp::<u32>, [Jmp_rel8_32, Jmp_rel32_32]),
             row!(plain: jmp::<u64>, [Jmp_rel8_64, Jmp_rel32_64]),

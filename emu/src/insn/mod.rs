@@ -8,13 +8,14 @@ mod arith;
 mod branch;
 mod data;
 mod form;
+mod io;
 mod logic;
 mod shift;
 
 use iced_x86::{Code, Instruction};
 
 use crate::cpu::{Cpu, Raised};
-use crate::decode::{Insn, Rule};
+use crate::decode::{Insn, Step};
 
 /// What an instruction does to the block it stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,9 @@ pub enum End {
     Yes,
     /// The block ends here and the rule itself has set RIP.
     Branch,
+    /// A conditional branch: the block goes on with the instruction behind it, and is left early
+    /// when the branch is taken.
+    Maybe,
 }
 
 /// One row: which encodings a rule serves.
@@ -33,7 +37,7 @@ pub struct Row {
     /// The encodings.
     pub codes: &'static [Code],
     /// Picks the rule for an instruction's operand form.
-    pub select: fn(&Instruction) -> Rule,
+    pub select: fn(&Instruction) -> Step,
     /// What it does to its block; overridden by [`End::Branch`] for what iced calls a branch and
     /// for repeated string instructions.
     pub end: End,
@@ -44,6 +48,13 @@ impl Row {
     #[must_use]
     pub const fn ends(mut self) -> Self {
         self.end = End::Yes;
+        self
+    }
+
+    /// The instruction is a conditional branch that a block can go on behind.
+    #[must_use]
+    const fn maybe(mut self) -> Self {
+        self.end = End::Maybe;
         self
     }
 }
@@ -97,13 +108,33 @@ pub fn row(code: Code) -> Option<&'static Row> {
 }
 
 /// The rule of everything that has no row: #UD.
-pub(crate) fn undefined(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
-    cpu.ud()
+pub(crate) const UNDEFINED: Step = |cpu, insns| go_on(cpu, insns, |cpu, _| cpu.ud());
+
+/// Carries out the first of `insns` by `rule`, then goes on with the next.
+#[inline(always)]
+pub(crate) fn go_on(
+    cpu: &mut Cpu,
+    insns: &[Insn],
+    rule: impl Fn(&mut Cpu, &Insn) -> Result<(), Raised>,
+) -> Result<(), Raised> {
+    let [insn, rest @ ..] = insns else {
+        return Ok(());
+    };
+    if rule(cpu, insn).is_err() {
+        return raised(cpu, insns);
+    }
+    match rest.first() {
+        Some(next) => (next.step)(cpu, rest),
+        None => Ok(()),
+    }
 }
 
-/// One rule for a compare and the conditional branch behind it, where there is one.
-pub(crate) fn fuse(_insns: &[Insn]) -> Option<Insn> {
-    None
+/// The first of `insns` raised: notes how many were left.
+#[cold]
+#[inline(never)]
+pub(crate) fn raised(cpu: &mut Cpu, insns: &[Insn]) -> Result<(), Raised> {
+    cpu.left = insns.len();
+    Err(Raised)
 }
 
 #[cfg(test)]
