@@ -25,7 +25,7 @@ impl Window {
         }
     }
 
-    /// Puts the case's code and data into memory; returns the pages (indices) that were written.
+    /// Puts the case's code and data into memory.
     pub fn prepare(&mut self, memory: &mut Mapping, input: &Input) {
         for (mut at, mut bytes) in input.patches() {
             while let Some((offset, room)) = backing(at).filter(|_| !bytes.is_empty()) {
@@ -62,12 +62,5 @@ impl Window {
             memory.write(self.base + offset, clean);
         }
         changes
-    }
-
-    /// Pages (by index) that hold what the case brought along.
-    pub fn patched_pages(&self) -> impl Iterator<Item = usize> {
-        self.patched
-            .iter()
-            .map(|(offset, _)| offset / PAGE as usize)
     }
 }

@@ -202,3 +202,28 @@ fn it_is_fast_enough() {
     let rate = f64::from(cases) / begin.elapsed().as_secs_f64();
     assert!(rate > 50_000.0, "{rate} cases a second");
 }
+
+#[test]
+fn random_cases_end_and_repeat() {
+    let mut session = session().unwrap();
+    let mut generator = testsuite::generate::Generator::new(7);
+    let begin = std::time::Instant::now();
+    let cases = 20_000;
+    for _ in 0..cases {
+        let input = generator.input();
+        let first = session.run(&input);
+        assert!(
+            first.stop != Stop::Hang,
+            "{}",
+            testsuite::case::paste(&input)
+        );
+        assert_eq!(
+            first,
+            session.run(&input),
+            "{}",
+            testsuite::case::paste(&input)
+        );
+    }
+    let rate = 2.0 * f64::from(cases) / begin.elapsed().as_secs_f64();
+    assert!(rate > 50_000.0, "{rate} cases a second");
+}

@@ -117,9 +117,7 @@ pub struct Session {
 pub fn session() -> Result<Session, HostError> {
     static ORACLE: OnceLock<Result<Mutex<Oracle>, String>> = OnceLock::new();
     let oracle = ORACLE.get_or_init(|| Oracle::new().map(Mutex::new).map_err(|e| e.to_string()));
-    let oracle = oracle
-        .as_ref()
-        .map_err(|e| io::Error::other(e.clone()))?;
+    let oracle = oracle.as_ref().map_err(|e| io::Error::other(e.clone()))?;
     let mut oracle = oracle.lock().unwrap_or_else(PoisonError::into_inner);
     let exchange = &raw mut *oracle.exchange;
     let handlers = session::Handlers::install(exchange, &oracle.stack)?;

@@ -1,0 +1,86 @@
+//! Which status flags the architecture leaves undefined after the instructions of a case.
+//!
+//! The set comes from iced. What is here only makes it *smaller*, where it depends on a count:
+//! - a count of zero leaves all flags as they were (each shift and rotate, "Flags Affected");
+//! - OF is defined for a count of one.
+//!
+//! Never masked although documents call it undefined, because an emulator must give some answer and
+//! the host's is as good as any: the destination of BSF and BSR with a zero source (AMD documents it
+//! as unchanged), of SHLD and SHRD with a count beyond 16 bits, of BSWAP with 16 bits; CF after SHL
+//! and SHR beyond the operand's width.
+
+use emu::arch::{Gpr, RFlags};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register, RflagsBits};
+
+use crate::run::{Input, Outcome};
+
+/// iced's flag bits and ours.
+const FLAGS: [(u32, RFlags); 6] = [
+    (RflagsBits::CF, RFlags::CF),
+    (RflagsBits::PF, RFlags::PF),
+    (RflagsBits::AF, RFlags::AF),
+    (RflagsBits::ZF, RFlags::ZF),
+    (RflagsBits::SF, RFlags::SF),
+    (RflagsBits::OF, RFlags::OF),
+];
+
+fn ours(bits: u32) -> RFlags {
+    let set = FLAGS.iter().filter(|(theirs, _)| bits & theirs != 0);
+    set.fold(RFlags::empty(), |all, (_, flag)| all | *flag)
+}
+
+/// The count of a shift or rotate, masked as the processor does; `cl` where it is known.
+fn count(instruction: &Instruction, cl: Option<u8>) -> Option<u8> {
+    use Mnemonic::{Rcl, Rcr, Rol, Ror, Sal, Sar, Shl, Shld, Shr, Shrd};
+    let shift = [Rcl, Rcr, Rol, Ror, Sal, Sar, Shl, Shld, Shr, Shrd];
+    if !shift.contains(&instruction.mnemonic()) {
+        return None;
+    }
+    let last = instruction.op_count() - 1;
+    let raw = match instruction.op_kind(last) {
+        OpKind::Immediate8 => instruction.immediate8(),
+        _ => cl?,
+    };
+    let wide = [Register::RAX, Register::R8].contains(&instruction.op0_register().full_register())
+        && instruction.op0_register().size() == 8;
+    let wide = wide || operand_size(instruction) == 8;
+    Some(raw & if wide { 63 } else { 31 })
+}
+
+fn operand_size(instruction: &Instruction) -> usize {
+    match instruction.op0_kind() {
+        OpKind::Register => instruction.op0_register().size(),
+        _ => instruction.memory_size().size(),
+    }
+}
+
+/// Flags that `instruction` leaves undefined, those in `before` among them that it keeps.
+pub fn after(instruction: &Instruction, before: RFlags, cl: Option<u8>) -> RFlags {
+    let undefined = ours(instruction.rflags_undefined());
+    match count(instruction, cl) {
+        Some(0) => before,
+        Some(1) => (before - ours(instruction.rflags_modified())) | undefined - RFlags::OF,
+        _ => (before - ours(instruction.rflags_modified())) | undefined,
+    }
+}
+
+/// Flags that `instruction` looks at.
+pub fn read(instruction: &Instruction) -> RFlags {
+    ours(instruction.rflags_read())
+}
+
+/// The flags to ignore in the outcome of a case: undefined at the instruction where it stopped.
+pub fn ignored(input: &Input, host: &Outcome) -> RFlags {
+    let bits = input.mode.bits();
+    let mut cl = Some(input.gpr[Gpr::Rcx as usize] as u8);
+    let mut undefined = RFlags::empty();
+    for instruction in &mut Decoder::with_ip(bits, &input.code, input.at, DecoderOptions::NONE) {
+        if host.rip == instruction.ip() {
+            return undefined;
+        }
+        undefined = after(&instruction, undefined, cl);
+        // What follows may have been given another CL; then its count is not known.
+        cl = None;
+    }
+    undefined
+}
