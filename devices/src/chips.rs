@@ -344,6 +344,11 @@ impl InterruptChips {
         }
     }
 
+    /// The end of a level-triggered interrupt, from a local APIC that is not one of these.
+    pub fn end_of_interrupt(&self, vector: u8) {
+        self.update(|chips| chips.ioapic.end_of_interrupt(vector));
+    }
+
     /// A system management interrupt to every processor (the chipset's SMI# pin).
     pub fn raise_smi(&self) {
         self.update(|chips| {

@@ -7,13 +7,14 @@
 //!
 //! - [`bus`]: port and memory space, the only place that splits accesses
 //! - [`memory`], [`memory_map`]: blocks of guest memory, and the flat map in its three views
-//! - [`irq`]: interrupt lines and the interrupt chips behind one lock
+//! - [`irq`]: interrupt lines; [`chips`]: the interrupt chips behind one lock
 //! - [`time`]: guest time; [`state`]: saved state; [`regmap`]: register spaces as rows
 //! - [`board`]: the machine's rows, and how they are wired
 #![forbid(unsafe_code)]
 
 pub mod backend;
 pub mod board;
+pub mod bus;
 pub mod chips;
 pub mod debugcon;
 pub mod i8254;
@@ -23,6 +24,8 @@ pub mod irq;
 pub mod isa_debug_exit;
 pub mod lapic;
 pub mod mc146818;
+pub mod memory;
+pub mod memory_map;
 pub mod port92;
 pub mod request;
 pub mod state;
