@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use iced_x86::{Code, Decoder, DecoderOptions};
+use iced_x86::{Code, DecoderOptions};
 
 use crate::case::{Arena, Difference};
-use crate::generate::{Generator, covered};
+use crate::generate::{Generator, expected};
 use crate::host::HostError;
-use crate::run::{Input, Mode, Stop};
+use crate::run::{Input, Stop};
 use crate::skip::Skips;
 
 /// How many differing cases of one instruction are kept whole.
@@ -83,7 +83,7 @@ pub fn run(cases: u64, seed: u64, progress: &mut dyn FnMut(u64, u64)) -> Result<
             progress(case + 1, parted);
         }
     }
-    let wanted = Code::values().filter(|&c| covered(c, Mode::Long64));
+    let wanted = Code::values().filter(|&c| expected(c));
     Ok(Report {
         seed,
         cases,
@@ -100,10 +100,8 @@ pub fn run(cases: u64, seed: u64, progress: &mut dyn FnMut(u64, u64)) -> Result<
 
 /// The instruction a case begins with.
 fn first(input: &Input) -> Code {
-    let bits = input.mode.bits();
-    Decoder::with_ip(bits, &input.code, input.at, DecoderOptions::NONE)
-        .decode()
-        .code()
+    let instructions = input.decode(DecoderOptions::NONE);
+    instructions.first().map_or(Code::INVALID, |i| i.code())
 }
 
 fn end(stop: Stop) -> String {

@@ -364,13 +364,7 @@ pub fn paste(input: &Input) -> String {
 
 /// The instructions of a case in a line.
 pub fn disassembly(input: &Input) -> String {
-    use iced_x86::{Decoder, DecoderOptions};
-    let decoder = Decoder::with_ip(
-        input.mode.bits(),
-        &input.code,
-        input.at,
-        DecoderOptions::NONE,
-    );
-    let lines: Vec<String> = decoder.into_iter().map(|i| i.to_string()).collect();
+    let instructions = input.decode(iced_x86::DecoderOptions::NONE);
+    let lines: Vec<String> = instructions.iter().map(ToString::to_string).collect();
     lines.join("; ")
 }

@@ -208,7 +208,7 @@ fn build(memory: &mut Mapping) {
         );
     }
     for (index, (linear, access)) in PAGES.into_iter().enumerate() {
-        let mut entry = WINDOW + index as u64 * PAGE | PRESENT | USER | ACCESSED_DIRTY;
+        let mut entry = (WINDOW + index as u64 * PAGE) | PRESENT | USER | ACCESSED_DIRTY;
         if access.writable() {
             entry |= WRITE;
         }

@@ -92,7 +92,7 @@ pub fn pristine() -> &'static [u8] {
                 let mut page = vec![INT3; PAGE as usize];
                 if !access.executable() {
                     page.chunks_exact_mut(8)
-                        .for_each(|word| word.copy_from_slice(&random.next().to_le_bytes()));
+                        .for_each(|word| word.copy_from_slice(&random.draw().to_le_bytes()));
                 }
                 page
             })

@@ -3,6 +3,9 @@
 use emu::Exception;
 use emu::arch::RFlags;
 use emu::state::Fpu;
+use iced_x86::{Decoder, Instruction};
+
+use crate::layout::INT3;
 
 /// The kind of code segment the case runs in, as 64-bit Linux has them; always CPL 3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +76,15 @@ impl Input {
     pub fn start_flags(&self) -> RFlags {
         let free = RFlags::STATUS | RFlags::DF | RFlags::TF | RFlags::AC;
         self.rflags & free | RFlags::FIXED | RFlags::IF
+    }
+
+    /// The instructions as a decoder with `options` sees them; the last one may reach into the INT3s.
+    pub fn decode(&self, options: u32) -> Vec<Instruction> {
+        let mut bytes = self.code.clone();
+        bytes.extend([INT3; 15]);
+        let end = self.at + self.code.len() as u64;
+        let decoder = Decoder::with_ip(self.mode.bits(), &bytes, self.at, options);
+        decoder.into_iter().take_while(|i| i.ip() < end).collect()
     }
 
     /// Every piece of memory the case brings along, code included.

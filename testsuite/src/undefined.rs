@@ -10,7 +10,7 @@
 //! and SHR beyond the operand's width.
 
 use emu::arch::{Gpr, RFlags};
-use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register, RflagsBits};
+use iced_x86::{DecoderOptions, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
 use crate::run::{Input, Outcome};
 
@@ -59,7 +59,7 @@ pub fn after(instruction: &Instruction, before: RFlags, cl: Option<u8>) -> RFlag
     let undefined = ours(instruction.rflags_undefined());
     match count(instruction, cl) {
         Some(0) => before,
-        Some(1) => (before - ours(instruction.rflags_modified())) | undefined - RFlags::OF,
+        Some(1) => (before - ours(instruction.rflags_modified())) | (undefined - RFlags::OF),
         _ => (before - ours(instruction.rflags_modified())) | undefined,
     }
 }
@@ -71,10 +71,9 @@ pub fn read(instruction: &Instruction) -> RFlags {
 
 /// The flags to ignore in the outcome of a case: undefined at the instruction where it stopped.
 pub fn ignored(input: &Input, host: &Outcome) -> RFlags {
-    let bits = input.mode.bits();
     let mut cl = Some(input.gpr[Gpr::Rcx as usize] as u8);
     let mut undefined = RFlags::empty();
-    for instruction in &mut Decoder::with_ip(bits, &input.code, input.at, DecoderOptions::NONE) {
+    for instruction in input.decode(DecoderOptions::NONE) {
         if host.rip == instruction.ip() {
             return undefined;
         }

@@ -1,6 +1,7 @@
 //! The interpreter against the host's own processor: unprivileged code, whole state.
 
 use emu::arch::{Gpr, RFlags};
+use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use testsuite::campaign;
 use testsuite::case::{Backend, Case, EDGES, Place};
@@ -148,7 +149,8 @@ fn a_failed_exchange_still_writes() {
 
 #[test]
 fn operands_that_cross_and_fault() {
-    let cases: [(u64, fn(&mut CodeAssembler) -> _); 12] = [
+    type Code = fn(&mut CodeAssembler) -> Result<(), IcedError>;
+    let cases: [(u64, Code); 12] = [
         (8, |a| a.mov(rax, ptr(rsi))),
         (8, |a| a.mov(ptr(rsi), rax)),
         (4, |a| a.add(ptr(rsi), eax)),

@@ -5,8 +5,8 @@ mod values;
 
 use emu::arch::{Gpr, RFlags};
 use iced_x86::{
-    Code, CpuidFeature, Decoder, DecoderOptions, Encoder, FlowControl, Instruction,
-    InstructionInfoFactory, Mnemonic,
+    Code, CpuidFeature, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
+    Mnemonic, OpCodeOperandKind,
 };
 
 use crate::layout::{CODE, CODE_END, PAGE, SELF_MODIFYING};
@@ -76,9 +76,30 @@ fn far_transfer(instruction: &Instruction) -> bool {
 }
 
 fn loads_segment(instruction: &Instruction) -> bool {
-    let pops = instruction.mnemonic() == Mnemonic::Pop;
-    let moves = instruction.mnemonic() == Mnemonic::Mov;
-    (pops || moves) && instruction.op0_register().is_segment_register()
+    use OpCodeOperandKind as Kind;
+    let op = instruction.code().op_code();
+    let kinds = [
+        Kind::seg_reg,
+        Kind::ds,
+        Kind::es,
+        Kind::ss,
+        Kind::fs,
+        Kind::gs,
+    ];
+    instruction.mnemonic() != Mnemonic::Push && kinds.contains(&op.op0_kind())
+}
+
+/// Whether a campaign should come across `code`: covered, and no reason to skip all of it.
+pub fn expected(code: Code) -> bool {
+    use OpCodeOperandKind as Kind;
+    let mut instruction = Instruction::default();
+    instruction.set_code(code);
+    let op = code.op_code();
+    let near16 = [Kind::br16_1, Kind::br16_2].contains(&op.op0_kind());
+    let by_vendor = op.amd_decoder64() != op.intel_decoder64()
+        || code.op_code().mnemonic() == Mnemonic::Ud0
+        || near16;
+    covered(code, Mode::Long64) && skipped(&instruction).is_none() && !by_vendor
 }
 
 /// Whether `code` is among those that cases are made of in `mode`.
@@ -170,7 +191,7 @@ impl Generator {
             if encoder.encode(&instruction, at).is_ok() {
                 return Some(encoder.take_buffer());
             }
-            encoder.take_buffer();
+            drop(encoder.take_buffer());
         }
         self.skips.count("no legal operands found");
         None
@@ -187,7 +208,7 @@ impl Generator {
         }
         if self.random.chance(2) {
             let at = self.random.below(bytes.len() as u64) as usize;
-            bytes[at] = self.random.next() as u8;
+            bytes[at] = self.random.draw() as u8;
         }
         bytes
     }
@@ -204,7 +225,7 @@ impl Generator {
             };
             input.code.extend(bytes);
             let mut undefined = RFlags::empty();
-            for instruction in &decode(input) {
+            for instruction in &input.decode(DecoderOptions::NONE) {
                 let reads = undefined::read(instruction).intersects(undefined);
                 let last = instruction.next_ip() == input.at + input.code.len() as u64;
                 if reads || (!last && instruction.flow_control() != FlowControl::Next) {
@@ -224,23 +245,23 @@ impl Generator {
         if !random.chance(5) {
             input.gpr[Gpr::Rsp as usize] = crate::layout::DATA + 0x800 + random.below(0x80) * 8;
         }
-        input.rflags |= RFlags::from_bits_retain(random.next()) & RFlags::STATUS;
+        input.rflags |= RFlags::from_bits_retain(random.draw()) & RFlags::STATUS;
         input.rflags.set(RFlags::DF, random.chance(15));
         input.rflags.set(RFlags::TF, random.chance(1));
         input.rflags.set(RFlags::AC, random.chance(2));
         if input.mode == Mode::Long64 && random.chance(10) {
-            input.bases = [crate::layout::DATA + random.below(64), random.next() >> 20];
+            input.bases = [crate::layout::DATA + random.below(64), random.draw() >> 20];
         }
     }
 
     /// Bends registers and memory towards the instructions that were encoded.
     fn finish(&mut self, mut input: Input) -> Option<Input> {
-        for (at, instruction) in decode(&input).iter().enumerate() {
-            let vendors = decode_with(&input, DecoderOptions::AMD);
-            if vendors.get(at) != Some(instruction) {
-                self.skips.count("decoded differently by vendors");
-                return None;
-            }
+        let instructions = input.decode(DecoderOptions::NONE);
+        if input.decode(DecoderOptions::AMD) != instructions {
+            self.skips.count("decoded differently by vendors");
+            return None;
+        }
+        for instruction in &instructions {
             let target = instruction.near_branch_target().wrapping_sub(input.at);
             if target < input.code.len() as u64 {
                 self.skips.count("branches into itself and might never end");
@@ -252,14 +273,14 @@ impl Generator {
             }
         }
         let mut taken = [false; 16];
-        for instruction in decode(&input) {
-            values::tune(&mut self.random, &mut input, &instruction);
-            let info = self.info.info(&instruction);
+        for instruction in &instructions {
+            values::tune(&mut self.random, &mut input, instruction);
+            let info = self.info.info(instruction);
             let memory = info.used_memory();
             values::aim(
                 &mut self.random,
                 &mut input,
-                &instruction,
+                instruction,
                 memory,
                 &mut taken,
             );
@@ -270,14 +291,4 @@ impl Generator {
         }
         Some(input)
     }
-}
-
-fn decode(input: &Input) -> Vec<Instruction> {
-    decode_with(input, DecoderOptions::NONE)
-}
-
-fn decode_with(input: &Input, options: u32) -> Vec<Instruction> {
-    Decoder::with_ip(input.mode.bits(), &input.code, input.at, options)
-        .iter()
-        .collect()
 }

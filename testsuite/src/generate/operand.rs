@@ -183,10 +183,10 @@ impl Maker<'_> {
         }
         let (size, value) = match self.random.below(3) {
             0 => (0, 0),
-            1 => (1, i64::from(self.random.next() as i8)),
+            1 => (1, i64::from(self.random.draw() as i8)),
             _ => (
                 wide,
-                i64::from(self.random.next() as i32 >> self.random.below(31)),
+                i64::from(self.random.draw() as i32 >> self.random.below(31)),
             ),
         };
         let value = value.cast_unsigned();
@@ -214,7 +214,7 @@ impl Maker<'_> {
         self.instruction.set_memory_base(base);
         self.instruction.set_memory_index(index);
         self.instruction.set_memory_displ_size(2);
-        let displacement = self.random.next() & 0xFFFF;
+        let displacement = self.random.draw() & 0xFFFF;
         self.instruction.set_memory_displacement64(displacement);
     }
 
@@ -284,7 +284,7 @@ impl Maker<'_> {
         match op {
             OpKind::NearBranch16 => self
                 .instruction
-                .set_near_branch16(self.random.next() as u16),
+                .set_near_branch16(self.random.draw() as u16),
             OpKind::NearBranch32 => {
                 let target = self.target(kind) as u32;
                 self.instruction.set_near_branch32(target);

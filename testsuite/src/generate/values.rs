@@ -13,11 +13,11 @@ pub fn register(random: &mut Random) -> u64 {
     match random.below(100) {
         0..=24 => random.pick(EDGES),
         25..=44 => random.below(140).wrapping_sub(70),
-        45..=54 => (random.next() as i32 as i64).cast_unsigned(),
-        55..=64 => random.next() >> random.below(64),
+        45..=54 => (random.draw() as i32 as i64).cast_unsigned(),
+        55..=64 => random.draw() >> random.below(64),
         65..=69 => 1 << random.below(64),
         70..=79 => DATA + random.below(2 * PAGE),
-        _ => random.next(),
+        _ => random.draw(),
     }
 }
 

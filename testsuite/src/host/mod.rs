@@ -6,7 +6,8 @@
 //! Needs 64-bit x86 Linux with FSGSBASE enabled (5.9 or later). What the kernel does not show or
 //! changes, and cases must therefore live with:
 //! - INT 80h, SYSCALL, SYSENTER and the UMIP group (SGDT, SIDT, SLDT, STR, SMSW) reach the kernel;
-//! - page faults on kernel addresses are always reported as protection violations.
+//! - page faults on kernel addresses are always reported as protection violations: here they are
+//!   made what they would be in a system that has nothing there.
 
 mod fx;
 mod mapping;
@@ -201,13 +202,20 @@ fn outcome(exchange: &Exchange, memory: Vec<(u64, u64)>) -> Outcome {
     }
 }
 
+/// First address that Linux never gives to a process (`TASK_SIZE_MAX`).
+const TASK_SIZE: u64 = 0x7FFF_FFFF_F000;
+
 /// The exception that made the signal.
 fn exception(gregs: &Gregs) -> Exception {
     use emu::arch::exception::{AC, DF, GP, NP, PF, SS, TS};
     let vector = gregs[libc::REG_TRAPNO as usize] as u8;
     let code = gregs[libc::REG_ERR as usize] as u32;
     match vector {
-        PF => Exception::page_fault(gregs[libc::REG_CR2 as usize].cast_unsigned(), code),
+        PF => {
+            let linear = gregs[libc::REG_CR2 as usize].cast_unsigned();
+            let present = u32::from(linear >= TASK_SIZE);
+            Exception::page_fault(linear, code & !present)
+        }
         DF | TS | NP | SS | GP | AC => Exception::with_code(vector, code),
         _ => Exception::new(vector),
     }
