@@ -8,6 +8,25 @@
 //! the host's is as good as any: the destination of BSF and BSR with a zero source (AMD documents it
 //! as unchanged), of SHLD and SHRD with a count beyond 16 bits, of BSWAP with 16 bits; CF after SHL
 //! and SHR beyond the operand's width.
+//!
+//! What an AMD EPYC of family 1Ah gives where documents say undefined, for whoever wants an
+//! interpreter equal to it:
+//!
+//! | instruction | flags |
+//! |---|---|
+//! | MUL, IMUL | PF, AF, ZF, SF as before |
+//! | DIV, IDIV | CF, OF as before; AF set; PF, ZF, SF cleared in the cases looked at |
+//! | AND, OR, XOR, TEST | AF cleared |
+//! | SHL, SHR, SAR, SHLD, SHRD, count not 0 | AF set; SHL: OF is CF xor the result's sign for each count; SHR: OF is the sign the last single shift would give |
+//! | ROL, ROR | OF as for a count of one, from the result |
+//! | BSF, BSR | CF, AF, SF, OF cleared; PF is ZF |
+//! | BT, BTS, BTR, BTC | PF, AF, ZF, SF, OF as before |
+//! | LZCNT, TZCNT | OF as before; PF, AF, SF cleared |
+//! | BEXTR | PF and AF set, SF cleared in the cases looked at |
+//! | BLSR, BZHI, ANDN | AF cleared; PF set but for ANDN |
+//!
+//! SHLD and SHRD of 16 bits by more than 16 go on shifting: SHLD's third 16 bits are the
+//! destination's again (20: ABCDh:1234h gives BCDAh), SHRD likewise.
 
 use emu::arch::{Gpr, RFlags};
 use iced_x86::{DecoderOptions, Instruction, Mnemonic, OpKind, Register, RflagsBits};

@@ -194,3 +194,25 @@ fn pushes_and_calls_on_every_stack() {
             .agree(Backend::ALL);
     }
 }
+
+#[test]
+fn code_written_by_the_instruction_before_it_runs() {
+    // mov byte ptr [rip + 1], 5Ah; mov eax, 0
+    let code = [0xC6, 0x05, 1, 0, 0, 0, 0x5A, 0xB8, 0, 0, 0, 0];
+    for at in [0x800, 0x7FC] {
+        Case::bytes(Mode::Long64, &code)
+            .at(testsuite::layout::SELF_MODIFYING + at)
+            .agree(Backend::ALL);
+    }
+}
+
+#[test]
+fn the_trap_flag_traps_after_what_follows() {
+    Case::long64(|a| {
+        a.popfq()?;
+        a.mov(eax, 1)?;
+        a.mov(eax, 2)
+    })
+    .each_operand(Gpr::Rsp, &[0x302, 0x202])
+    .agree(Backend::ALL);
+}

@@ -227,3 +227,30 @@ fn random_cases_end_and_repeat() {
     let rate = 2.0 * f64::from(cases) / begin.elapsed().as_secs_f64();
     assert!(rate > 50_000.0, "{rate} cases a second");
 }
+
+#[test]
+fn fetches_across_pages_fault_at_the_second_page() {
+    let mut input = Input::new(Mode::Long64, &[0xB8, 1, 2, 3, 4]); // mov eax, 4030201h
+    input.at = CODE_END - 3;
+    let fault = Exception::page_fault(CODE_END, 0x14);
+    assert_eq!(run(&input).stop, Stop::Exception(fault));
+    input.at = CODE + PAGE - 3;
+    assert_eq!(run(&input).gpr[0], 0x0403_0201);
+}
+
+#[test]
+fn addresses_across_the_canonical_end_are_no_page_faults() {
+    assert_eq!(
+        exception(&[0x48, 0x8B, 0x00], 0x7FFF_FFFF_FFFE), // mov rax, [rax]
+        Exception::with_code(GP, 0)
+    );
+}
+
+#[test]
+fn string_instructions_stop_where_they_fault() {
+    let mut input = Input::new(Mode::Long64, &[0xF3, 0xAA]); // rep stosb
+    (input.gpr[1], input.gpr[7]) = (100, ABSENT - 3);
+    let out = run(&input);
+    assert_eq!((out.gpr[1], out.gpr[7], out.rip), (97, ABSENT, input.at));
+    assert_eq!(out.stop, Stop::Exception(Exception::page_fault(ABSENT, 6)));
+}

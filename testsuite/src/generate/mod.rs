@@ -60,6 +60,7 @@ pub fn skipped(instruction: &Instruction) -> Option<&'static str> {
         | M::Xgetbv
         | M::Rdpru => Some("its result is the host's own"),
         M::Wait => Some("x87"),
+        M::Int1 => Some("a hypervisor below may leave RIP at INT1 itself"),
         M::Xbegin | M::Xend | M::Xabort | M::Xtest => Some("transactions"),
         _ if far_transfer(instruction) || loads_segment(instruction) => {
             Some("loads segments from the kernel's descriptor tables")
