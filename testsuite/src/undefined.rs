@@ -9,21 +9,24 @@
 //! as unchanged), of SHLD and SHRD with a count beyond 16 bits, of BSWAP with 16 bits; CF after SHL
 //! and SHR beyond the operand's width.
 //!
-//! What an AMD EPYC of family 1Ah gives where documents say undefined, for whoever wants an
-//! interpreter equal to it:
+//! What an AMD EPYC of family 1Ah gives where documents say undefined, measured over 300 to 3000
+//! random register cases a row without exception, for an interpreter that wants to be equal to it
+//! (S is the result's sign bit, S' the bit below it, P the parity of the result's low byte):
 //!
 //! | instruction | flags |
 //! |---|---|
 //! | MUL, IMUL | PF, AF, ZF, SF as before |
-//! | DIV, IDIV | CF, OF as before; AF set; PF, ZF, SF cleared in the cases looked at |
-//! | AND, OR, XOR, TEST | AF cleared |
-//! | SHL, SHR, SAR, SHLD, SHRD, count not 0 | AF set; SHL: OF is CF xor the result's sign for each count; SHR: OF is the sign the last single shift would give |
-//! | ROL, ROR | OF as for a count of one, from the result |
-//! | BSF, BSR | CF, AF, SF, OF cleared; PF is ZF |
-//! | BT, BTS, BTR, BTC | PF, AF, ZF, SF, OF as before |
-//! | LZCNT, TZCNT | OF as before; PF, AF, SF cleared |
-//! | BEXTR | PF and AF set, SF cleared in the cases looked at |
-//! | BLSR, BZHI, ANDN | AF cleared; PF set but for ANDN |
+//! | DIV, IDIV | CF, OF as before; AF 1; PF, ZF, SF 0 |
+//! | AND, OR, XOR, TEST | AF 0 |
+//! | SHL, SHR, SAR, SHLD, SHRD, count not 0 | AF 1 |
+//! | SHL, ROL, RCL, any count but 0 | OF = CF xor S |
+//! | SHR, SAR, ROR, RCR, SHRD, any count but 0 | OF = S xor S' |
+//! | SHLD, count above 1 | OF = CF xor S in nine of ten cases (16-bit operands differ) |
+//! | BSF, BSR | CF, AF, SF, OF 0; PF = P of the index, 1 if the source is zero |
+//! | BT, BTS, BTR, BTC | PF, AF, SF, OF as before |
+//! | LZCNT, TZCNT | OF as before; PF, AF, SF 0 |
+//! | ANDN, BLSI, BLSMSK, BLSR, BZHI | AF 0; PF = P |
+//! | BEXTR | AF 1; PF = P; SF 0 |
 //!
 //! SHLD and SHRD of 16 bits by more than 16 go on shifting: SHLD's third 16 bits are the
 //! destination's again (20: ABCDh:1234h gives BCDAh), SHRD likewise.
