@@ -230,7 +230,8 @@ impl Engine {
         };
         while insns.len() < MOST_INSNS {
             let rest = &bytes[usize::from(shape.len)..];
-            let Ok((decoded, iced)) = decode(&self.cpu.model, self.cpu.mode, rest, shape.len) else {
+            let Ok((decoded, iced)) = decode(&self.cpu.model, self.cpu.mode, rest, shape.len)
+            else {
                 break;
             };
             shape.len = decoded.insn.next;

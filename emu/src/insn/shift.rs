@@ -83,18 +83,10 @@ fn sar<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
     Ok(())
 }
 
-/// `a` rotated left by `count` (any number).
-#[inline(always)]
-fn rotate_left<W: Width>(a: W, count: u32) -> W {
-    let count = count % W::BITS;
-    let a = a.to_u64();
-    W::from_u64(a << count | a >> ((W::BITS - count) % W::BITS) % 64)
-}
-
 #[inline(always)]
 fn rol<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
-    let (_, result) = D::modify(cpu, i, |a: W| rotate_left(a, count))?;
+    let (_, result) = D::modify(cpu, i, |a: W| a.rotated_left(count))?;
     if count != 0 {
         let cf = result.to_u64() & 1 != 0;
         cpu.flags.set_cf_of(cf, cf != result.msb());
@@ -105,7 +97,7 @@ fn rol<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
 #[inline(always)]
 fn ror<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
-    let (_, result) = D::modify(cpu, i, |a: W| rotate_left(a, W::BITS - count % W::BITS))?;
+    let (_, result) = D::modify(cpu, i, |a: W| a.rotated_left(W::BITS - count % W::BITS))?;
     if count != 0 {
         let below = bit(result.to_u64(), W::BITS - 2);
         cpu.flags.set_cf_of(result.msb(), result.msb() != below);
