@@ -7,7 +7,15 @@
 mod arith;
 mod branch;
 mod data;
+mod far;
+mod far_return;
 mod form;
+mod interrupt;
+mod iret;
+mod segment;
+mod syscall;
+mod task;
+mod verify;
 
 use iced_x86::{Code, Instruction};
 
@@ -47,7 +55,12 @@ impl Row {
 }
 
 /// Every group's rows.
-const GROUPS: &[&[Row]] = &[arith::ROWS, branch::ROWS, data::ROWS];
+#[rustfmt::skip]
+const GROUPS: &[&[Row]] = &[
+    arith::ROWS, branch::ROWS, data::ROWS,
+    far::ROWS, far_return::ROWS, interrupt::ROWS, iret::ROWS,
+    segment::ROWS, syscall::ROWS, task::ROWS, verify::ROWS,
+];
 
 /// Number of iced's codes; iced keeps its own constant to itself, a test compares.
 const CODES: usize = 4936;
