@@ -197,7 +197,7 @@ impl Cpu {
     pub(crate) fn accessed(&mut self, d: &Descriptor) -> Result<Segment, Raised> {
         let mut segment = d.segment();
         if !segment.has(Segment::ACCESSED) {
-            let at = d.address.wrapping_add(5);
+            let at = self.table_address(d.address, 5);
             let byte: u8 = self.system_read(at)?;
             self.system_write(at, byte | Segment::ACCESSED as u8)?;
             segment.access |= Segment::ACCESSED;
@@ -207,7 +207,7 @@ impl Cpu {
 
     /// Sets or clears the busy bit of a TSS descriptor.
     pub(crate) fn set_busy(&mut self, address: u64, busy: bool) -> Result<(), Raised> {
-        let at = address.wrapping_add(5);
+        let at = self.table_address(address, 5);
         let byte: u8 = self.system_read(at)?;
         let bit = if busy { kind::BUSY } else { 0 };
         self.system_write(at, byte & !kind::BUSY | bit)

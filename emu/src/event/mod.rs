@@ -119,6 +119,15 @@ impl Event {
             told: Delivered::Software(vector),
         }
     }
+
+    /// As INT1 does it: like an interrupt from outside.
+    pub(crate) fn privileged(self) -> Self {
+        Self {
+            checked: false,
+            external: true,
+            ..self
+        }
+    }
 }
 
 impl Cpu {

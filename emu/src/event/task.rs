@@ -162,10 +162,10 @@ impl Cpu {
             self.probe_system_write(segment.base, 2)?;
         }
         if reason != Reason::Return {
-            self.probe_system_write(new.address.wrapping_add(5), 1)?;
+            self.probe_system_write(self.table_address(new.address, 5), 1)?;
         }
         let address = self.descriptor(old.selector, TS)?.address;
-        self.probe_system_write(address.wrapping_add(5), 1)?;
+        self.probe_system_write(self.table_address(address, 5), 1)?;
         Ok(address)
     }
 

@@ -49,11 +49,7 @@ fn into(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 /// INT1 (ICEBP): #DB without a look at the gate's DPL, and DR6 stays.
 fn int1(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let event = Event {
-        checked: false,
-        external: true,
-        ..Event::software(cpu, DB, cpu.next_rip(i))
-    };
+    let event = Event::software(cpu, DB, cpu.next_rip(i)).privileged();
     cpu.take_software(&event)
 }
 

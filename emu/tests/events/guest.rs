@@ -84,7 +84,7 @@ pub struct Guest {
 /// What a guest came to.
 pub struct End {
     pub state: CpuState,
-    ram: &'static [Page],
+    ram: Arc<[Page]>,
 }
 
 impl End {
@@ -268,11 +268,9 @@ impl Guest {
     }
 
     fn run_as(&self, count: u64, blocks: bool) -> End {
-        let ram: &'static [Page] = Box::leak(
-            (0..PAGES)
-                .map(|_| Page([const { AtomicU8::new(0) }; 4096]))
-                .collect(),
-        );
+        let ram: Arc<[Page]> = (0..PAGES)
+            .map(|_| Page([const { AtomicU8::new(0) }; 4096]))
+            .collect();
         for (address, bytes) in &self.memory {
             for (at, byte) in (*address as usize..).zip(bytes) {
                 ram[at / 4096].0[at % 4096].store(*byte, Ordering::Relaxed);
@@ -280,10 +278,10 @@ impl Guest {
         }
         let len = (PAGES * 4096) as u64;
         let block = Block {
-            host: std::ptr::NonNull::from(ram).cast(),
+            host: std::ptr::NonNull::from(&*ram).cast(),
             len,
             marks: (0..PAGES).map(|_| AtomicU8::new(0)).collect(),
-            owner: Arc::new(()),
+            owner: Arc::new(Arc::clone(&ram)),
         };
         let range = Range {
             start: 0,
