@@ -130,6 +130,9 @@ pub struct Cpu {
     pub(crate) retired: u64,
     /// IRET or a task switch has just loaded RF: it holds for the next instruction.
     pub(crate) keep_resume_flag: bool,
+    /// A single-step trap follows the present instruction: TF was set before it. Instructions that
+    /// enter the kernel or a handler change it.
+    pub(crate) single_step: bool,
     /// What was delivered last, for the observer: filled by `event.rs`.
     pub(crate) delivered: Option<crate::event::Delivered>,
 }
@@ -187,6 +190,7 @@ impl Cpu {
             forget_jumps: false,
             retired: 0,
             keep_resume_flag: false,
+            single_step: false,
             delivered: None,
         };
         cpu.set_state(&reset);
@@ -376,7 +380,7 @@ impl Cpu {
         self.update_privilege();
     }
 
-    fn update_privilege(&mut self) {
+    pub(crate) fn update_privilege(&mut self) {
         let ac = self.system_flags.contains(RFlags::AC);
         self.privilege = match (self.cpl == 3, ac) {
             (false, false) => Privilege::Supervisor,

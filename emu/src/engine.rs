@@ -300,10 +300,15 @@ impl Engine {
 
     fn after_delivery(&mut self) {
         self.cpu.recheck_events();
+        self.tell_delivered();
+        self.drop_written();
+    }
+
+    /// Tells the observer of the last delivery, which for a software interrupt was an instruction.
+    fn tell_delivered(&mut self) {
         if let (Some(event), Some(observer)) = (self.cpu.delivered.take(), &mut self.observer) {
             observer.delivered(event, &self.cpu);
         }
-        self.drop_written();
     }
 
     fn retire_one(&mut self) {
@@ -324,7 +329,7 @@ impl Engine {
         }
         self.publish_time();
         self.cpu.shadow = Shadow::None;
-        let trap = self.cpu.system_flags.contains(RFlags::TF);
+        self.cpu.single_step = self.cpu.system_flags.contains(RFlags::TF);
         self.cpu.alone = true;
         let result = self.decode_one().and_then(|insn| {
             self.cpu.run_insns(&[insn])?;
@@ -346,7 +351,8 @@ impl Engine {
                 self.cpu.end_resume_flag();
                 // MOV SS holds debug traps back for one instruction more.
                 if self.cpu.shadow != Shadow::MovSs {
-                    self.debug_trap(trap);
+                    let single_step = self.cpu.single_step;
+                    self.debug_trap(single_step);
                 }
             }
         }
@@ -429,6 +435,7 @@ impl Engine {
     /// Concurrent Events".
     #[cold]
     fn attend(&mut self) -> Option<Stop> {
+        self.tell_delivered();
         let signals = self.cpu.attention.take();
         if signals.contains(Signals::MAP) {
             self.cpu.memory = self.cpu.attention.memory_map();

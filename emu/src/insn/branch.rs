@@ -171,6 +171,67 @@ fn jmp_indirect<W: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     jump_to(cpu, target.to_u64())
 }
 
+fn call<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let target = relative::<W>(cpu, i);
+    call_to::<W>(cpu, i, target)
+}
+
+fn call_indirect<W: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let target: W = S::read(cpu, i)?;
+    call_to::<W>(cpu, i, target.to_u64())
+}
+
+#[inline(always)]
+fn call_to<W: Raw>(cpu: &mut Cpu, i: &Insn, target: u64) -> Result<(), Raised> {
+    check_target(cpu, target)?;
+    cpu.push(W::from_u64(cpu.next_rip(i)))?;
+    cpu.regs[RIP] = target;
+    Ok(())
+}
+
+/// RET and RET imm16; without one the immediate is zero.
+fn ret<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let target: W = cpu.peek(0)?;
+    jump_to(cpu, target.to_u64())?;
+    cpu.drop_stack(W::BYTES as u64 + u64::from(i.imm as u16));
+    Ok(())
+}
+
+/// The register that counts for LOOP and JCXZ: RCX at width `C`.
+const COUNT: u8 = 1;
+/// LOOP: the count alone decides.
+const ALWAYS: u8 = 0;
+/// LOOPE: while ZF is set.
+const EQUAL: u8 = 1;
+/// LOOPNE: while ZF is clear.
+const NOT_EQUAL: u8 = 2;
+
+fn loop_while<W: Raw, C: Width, const IF: u8>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let count = cpu.reg::<C>(COUNT).sub(C::from_u64(1));
+    let condition = match IF {
+        ALWAYS => true,
+        EQUAL => cpu.flags.zf(),
+        _ => !cpu.flags.zf(),
+    };
+    if count != C::zero() && condition {
+        let target = relative::<W>(cpu, i);
+        jump_to(cpu, target)?;
+    } else {
+        cpu.regs[RIP] = cpu.next_rip(i);
+    }
+    cpu.set_reg(COUNT, count);
+    Ok(())
+}
+
+fn jcxz<W: Raw, C: Width>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    if cpu.reg::<C>(COUNT) == C::zero() {
+        let target = relative::<W>(cpu, i);
+        return jump_to(cpu, target);
+    }
+    cpu.regs[RIP] = cpu.next_rip(i);
+    Ok(())
+}
+
 /// Rows of one condition: short and near forms at each operand size.
 macro_rules! conditions {
     ($($cc:literal: [$($w:ty: $short:ident, $near:ident;)*])*) => {
@@ -182,6 +243,43 @@ macro_rules! conditions {
             row!(read1: jmp_indirect<u16>, [Jmp_rm16]),
             row!(read1: jmp_indirect<u32>, [Jmp_rm32]),
             row!(read1: jmp_indirect<u64>, [Jmp_rm64]),
+            row!(plain: call::<u16>, [Call_rel16]),
+            row!(plain: call::<u32>, [Call_rel32_32]),
+            row!(plain: call::<u64>, [Call_rel32_64]),
+            row!(read1: call_indirect<u16>, [Call_rm16]),
+            row!(read1: call_indirect<u32>, [Call_rm32]),
+            row!(read1: call_indirect<u64>, [Call_rm64]),
+            row!(plain: ret::<u16>, [Retnw, Retnw_imm16]),
+            row!(plain: ret::<u32>, [Retnd, Retnd_imm16]),
+            row!(plain: ret::<u64>, [Retnq, Retnq_imm16]),
+            row!(plain: loop_while::<u16, u16, ALWAYS>, [Loop_rel8_16_CX]),
+            row!(plain: loop_while::<u16, u32, ALWAYS>, [Loop_rel8_16_ECX]),
+            row!(plain: loop_while::<u16, u64, ALWAYS>, [Loop_rel8_16_RCX]),
+            row!(plain: loop_while::<u32, u16, ALWAYS>, [Loop_rel8_32_CX]),
+            row!(plain: loop_while::<u32, u32, ALWAYS>, [Loop_rel8_32_ECX]),
+            row!(plain: loop_while::<u64, u32, ALWAYS>, [Loop_rel8_64_ECX]),
+            row!(plain: loop_while::<u64, u64, ALWAYS>, [Loop_rel8_64_RCX]),
+            row!(plain: loop_while::<u16, u16, EQUAL>, [Loope_rel8_16_CX]),
+            row!(plain: loop_while::<u16, u32, EQUAL>, [Loope_rel8_16_ECX]),
+            row!(plain: loop_while::<u16, u64, EQUAL>, [Loope_rel8_16_RCX]),
+            row!(plain: loop_while::<u32, u16, EQUAL>, [Loope_rel8_32_CX]),
+            row!(plain: loop_while::<u32, u32, EQUAL>, [Loope_rel8_32_ECX]),
+            row!(plain: loop_while::<u64, u32, EQUAL>, [Loope_rel8_64_ECX]),
+            row!(plain: loop_while::<u64, u64, EQUAL>, [Loope_rel8_64_RCX]),
+            row!(plain: loop_while::<u16, u16, NOT_EQUAL>, [Loopne_rel8_16_CX]),
+            row!(plain: loop_while::<u16, u32, NOT_EQUAL>, [Loopne_rel8_16_ECX]),
+            row!(plain: loop_while::<u16, u64, NOT_EQUAL>, [Loopne_rel8_16_RCX]),
+            row!(plain: loop_while::<u32, u16, NOT_EQUAL>, [Loopne_rel8_32_CX]),
+            row!(plain: loop_while::<u32, u32, NOT_EQUAL>, [Loopne_rel8_32_ECX]),
+            row!(plain: loop_while::<u64, u32, NOT_EQUAL>, [Loopne_rel8_64_ECX]),
+            row!(plain: loop_while::<u64, u64, NOT_EQUAL>, [Loopne_rel8_64_RCX]),
+            row!(plain: jcxz::<u16, u16>, [Jcxz_rel8_16]),
+            row!(plain: jcxz::<u32, u16>, [Jcxz_rel8_32]),
+            row!(plain: jcxz::<u16, u32>, [Jecxz_rel8_16]),
+            row!(plain: jcxz::<u32, u32>, [Jecxz_rel8_32]),
+            row!(plain: jcxz::<u64, u32>, [Jecxz_rel8_64]),
+            row!(plain: jcxz::<u16, u64>, [Jrcxz_rel8_16]),
+            row!(plain: jcxz::<u64, u64>, [Jrcxz_rel8_64]),
         ]
     };
 }

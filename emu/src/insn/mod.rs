@@ -7,10 +7,18 @@
 mod arith;
 mod branch;
 mod data;
+mod far;
+mod far_return;
 mod form;
+mod interrupt;
 mod io;
+mod iret;
 mod logic;
+mod segment;
 mod shift;
+mod syscall;
+mod task;
+mod verify;
 
 pub(crate) use branch::fuse;
 use iced_x86::{Code, Instruction};
@@ -61,12 +69,11 @@ impl Row {
 }
 
 /// Every group's rows.
+#[rustfmt::skip]
 const GROUPS: &[&[Row]] = &[
-    arith::ROWS,
-    branch::ROWS,
-    data::ROWS,
-    logic::ROWS,
-    shift::ROWS,
+    arith::ROWS, branch::ROWS, data::ROWS, logic::ROWS, shift::ROWS,
+    far::ROWS, far_return::ROWS, interrupt::ROWS, iret::ROWS,
+    segment::ROWS, syscall::ROWS, task::ROWS, verify::ROWS,
 ];
 
 /// Number of iced's codes; iced keeps its own constant to itself, a test compares.
@@ -109,7 +116,12 @@ pub fn row(code: Code) -> Option<&'static Row> {
 }
 
 /// The rule of everything that has no row: #UD.
-pub(crate) const UNDEFINED: Step = |cpu, i, left| go_on(cpu, i, left, |cpu, _| cpu.ud());
+pub(crate) const UNDEFINED: Step = |cpu, i, left| go_on(cpu, i, left, undefined);
+
+/// #UD.
+fn undefined(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
+    cpu.ud()
+}
 
 /// Carries out `insn` by `rule`, then goes on with those that are left.
 #[inline(always)]

@@ -396,7 +396,7 @@ impl Cpu {
         }
         let translation = self.translate(linear, access, privilege)?;
         let physical = translation.physical & self.memory.a20_mask();
-        let watched = self.watch_data(linear, len, access);
+        let watched = self.watch_data(linear, len, access)?;
         let Some(range) = self.memory.find(physical) else {
             if !self.alone {
                 return self.retry();

@@ -31,10 +31,4 @@ impl Cpu {
         }
         self.ud()
     }
-
-    /// Notes data breakpoints that an access of `len` bytes at `linear` hits; true if the page has
-    /// any, so that its accesses keep coming here.
-    pub(crate) fn watch_data(&mut self, _linear: u64, _len: usize, _access: Access) -> bool {
-        false
-    }
 }
