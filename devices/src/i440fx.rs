@@ -1,6 +1,6 @@
 //! Intel 82441FX (440FX PMC): the host bridge, function 00:00.0.
 //!
-//! Datasheet: Intel 290549-001. It answers in PCI configuration space only; CF8 and CFC are in
+//! Datasheet: Intel 290549. It answers in PCI configuration space only; CF8 and CFC are in
 //! [`crate::pci`]. Modelled: PAM0-PAM6 and SMRAM with D_OPEN, D_CLS, D_LCK and G_SMRAME, which shape the
 //! memory map ([`SharedShape`]).
 //!

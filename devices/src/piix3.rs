@@ -1,7 +1,7 @@
 //! Intel 82371SB (PIIX3) function 0: the PCI-to-ISA bridge, function 00:01.0.
 //!
-//! Datasheet: Intel 290550-002. It answers in PCI configuration space; its reset control register CF9 is
-//! in [`crate::pci`], among whose ports it lies, ELCR in [`crate::i8259`]. Modelled: PIRQRC[A:D] (60h-63h),
+//! Datasheet: Intel 290550. It answers in PCI configuration space; its reset control register CF9 is
+//! in [`crate::pci`], among whose ports it lies, ELCR in [`crate::i8259`]. Modelled: PIRQRCA-D (60h-63h),
 //! which lead INTA#-INTD# of the slots to ISA interrupts ([`crate::pci::intx`]).
 //!
 //! Not modelled: ISA clock and recovery times, X-bus chip selects, SMI sources, APIC base, DMA

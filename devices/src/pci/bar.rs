@@ -2,9 +2,8 @@
 //!
 //! A BAR is a row of configuration space whose low bits cannot be written, which is how firmware
 //! learns its size. It decodes while the command register lets its space through (an expansion ROM
-//! also needs its own enable bit), unless it stands at address zero or reaches past the end of its
-//! space: that is where firmware parks it while it asks for the size, and the 440FX forwards nothing
-//! there.
+//! also needs its own enable bit), unless it stands at address zero or reaches the end of its space:
+//! as in QEMU that is where firmware leaves it while it asks for the size, and nothing decodes.
 
 use crate::bus::Space;
 use crate::pci::config::Command;

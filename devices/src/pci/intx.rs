@@ -1,6 +1,6 @@
 //! INTA#-INTD# of the slots, and the router that leads them to ISA interrupts.
 //!
-//! Documents: PCI 2.1, 2.2.6 "Interrupt Pins"; 82371SB (PIIX3) 290550, "PIRQRC[A:D]". Pin `p` of slot
+//! Documents: PCI 2.1, 2.2.6 "Interrupt Pins"; 82371SB (PIIX3) 290550, "PIRQRCA-D". Pin `p` of slot
 //! `n` is wired to PIRQ `(n - 1 + p) & 3`, as on the reference machine: its ACPI tables and SeaBIOS say
 //! the same. Wired OR all along. Levels are positive here: `true` is asserted.
 //!
