@@ -102,9 +102,11 @@ impl Engine {
     /// Runs until something must be decided outside.
     pub fn run(&mut self) -> Stop {
         let mut next = None;
+        // The block that has just ended and the RIP it began at, to link it with what follows.
+        let mut ended: Option<(BlockId, u64)> = None;
         loop {
             if self.cpu.attention.any() || self.cpu.retired >= self.limit {
-                next = None;
+                (next, ended) = (None, None);
                 if let Some(stop) = self.attend() {
                     return stop;
                 }
@@ -113,17 +115,23 @@ impl Engine {
                     continue;
                 }
             }
-            let Some(id) = next.take().or_else(|| self.next_block()) else {
-                continue;
+            let id = match next {
+                Some(id) => id,
+                None => match self.next_block(ended.take()) {
+                    Some(id) => id,
+                    None => continue,
+                },
             };
             let block = self.blocks.get(id);
             let count = block.insns.len();
             if self.limit - self.cpu.retired < count as u64 {
+                next = None;
                 self.run_part(id);
                 continue;
             }
             let rip = self.cpu.regs[RIP];
             if self.cpu.run_insns(&block.insns).is_err() {
+                next = None;
                 self.stopped_at(id, count - self.cpu.left);
                 continue;
             }
@@ -135,13 +143,9 @@ impl Engine {
             {
                 self.cpu.regs[RIP] = self.cpu.next_rip(last);
             }
-            let delta = self.cpu.regs[RIP].wrapping_sub(rip);
-            next = self.blocks.linked(id, delta);
-            if next.is_none() && !self.cpu.attention.any() {
-                next = self.next_block();
-                if let Some(to) = next {
-                    self.link(id, rip, to);
-                }
+            next = self.blocks.linked(id, self.cpu.regs[RIP].wrapping_sub(rip));
+            if next.is_none() {
+                ended = Some((id, rip));
             }
         }
     }
@@ -158,10 +162,10 @@ impl Engine {
         }
     }
 
-    /// The block at RIP: by the jump cache, or by translation. `None`: a fault was delivered, or
-    /// one instruction was run on its own.
+    /// The block at RIP: by the jump cache, or by translation; `ended` is linked with it. `None`: a
+    /// fault was delivered, or one instruction was run on its own.
     #[inline(always)]
-    fn next_block(&mut self) -> Option<BlockId> {
+    fn next_block(&mut self, ended: Option<(BlockId, u64)>) -> Option<BlockId> {
         let linear = self.cpu.linear_rip();
         let id = match self.blocks.jump(linear, self.cpu.mode) {
             Some(id) => id,
@@ -170,6 +174,9 @@ impl Engine {
         if self.cpu.code_limit_checked() && !self.inside_limit(id) {
             self.step_one();
             return None;
+        }
+        if let Some((from, rip)) = ended {
+            self.link(from, rip, id);
         }
         Some(id)
     }
