@@ -87,6 +87,9 @@ pub struct Cpu {
     pub(crate) alone: bool,
     pub(crate) mode: Mode,
     pub(crate) cause: Cause,
+    /// Instructions of the present run that were not reached: it was left by a taken branch, or
+    /// (counting the one that raised) by a fault.
+    pub(crate) left: usize,
     pub(crate) tlb: Tlb,
 
     /// RFLAGS but for the six status flags, which lie in `flags`.
@@ -129,6 +132,9 @@ pub struct Cpu {
     pub(crate) retired: u64,
     /// IRET or a task switch has just loaded RF: it holds for the next instruction.
     pub(crate) keep_resume_flag: bool,
+    /// A single-step trap follows the present instruction: TF was set before it. Instructions that
+    /// enter the kernel or a handler change it.
+    pub(crate) single_step: bool,
     /// What was delivered last, for the observer: filled by `event.rs`.
     pub(crate) delivered: Option<crate::event::Delivered>,
     /// Accesses to MSRs that do not exist, so far: only the first few are logged.
@@ -155,6 +161,7 @@ impl Cpu {
                 user: false,
             },
             cause: Cause::Retry,
+            left: 0,
             tlb: Tlb::default(),
             system_flags: RFlags::FIXED,
             segments: reset.segments,
@@ -188,6 +195,7 @@ impl Cpu {
             forget_jumps: false,
             retired: 0,
             keep_resume_flag: false,
+            single_step: false,
             delivered: None,
             odd_msrs: 0,
         };
@@ -255,6 +263,11 @@ impl Cpu {
         self.flush_tlb();
         self.update_mode();
         self.attention.set(Signals::EVENT);
+    }
+
+    /// Instructions retired since the processor was built.
+    pub fn retired(&self) -> u64 {
+        self.retired
     }
 
     /// RFLAGS, status flags included.
@@ -374,7 +387,7 @@ impl Cpu {
         self.update_privilege();
     }
 
-    fn update_privilege(&mut self) {
+    pub(crate) fn update_privilege(&mut self) {
         let ac = self.system_flags.contains(RFlags::AC);
         self.privilege = match (self.cpl == 3, ac) {
             (false, false) => Privilege::Supervisor,

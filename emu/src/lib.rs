@@ -3,14 +3,18 @@
 //! - [`arch`]: facts of the architecture; [`state`]: the whole architectural state
 //! - [`io`], [`memory`], [`attention`]: what joins a CPU to the board around it
 //! - [`cpu`]: the processor; [`engine`]: the loop; [`decode`], [`block`]: from bytes to blocks
-//! - [`mem`]: segmentation, paging, TLB, accesses; [`event`]: exceptions and interrupts
-//! - [`flags`], [`width`]: what rules compute with; [`insn`]: the rules, by SDM group; `msr`: RDMSR and WRMSR
+//! - [`mem`]: segmentation, paging, TLB, accesses; `descriptor`: segment descriptors in memory
+//! - [`event`]: exceptions, interrupts, task switches, INIT; `debug`: breakpoints
+//! - [`flags`], [`width`]: what rules compute with; [`insn`]: the rules, by SDM group;
+//!   `msr`: RDMSR and WRMSR
 
 pub mod arch;
 pub mod attention;
 mod block;
 pub mod cpu;
+mod debug;
 pub mod decode;
+mod descriptor;
 pub mod engine;
 pub mod event;
 pub mod flags;

@@ -4,13 +4,14 @@
 //! Caches".
 
 use super::Row;
-use super::form::{Dest, Kind, Mem, Reg, Source, kind, row};
+use super::form::{Dest, Kind, Mem, Reg, Source, kind, row, step};
 use super::system::kernel_only;
 use crate::arch::cpuid::{Feature, PHYSICAL_BITS};
 use crate::arch::exception::{DB, Exception};
 use crate::arch::segment::{Seg, Segment};
 use crate::arch::{Cr0, Cr4, Efer, RFlags};
 use crate::cpu::{Cpu, Raised};
+use crate::debug::DR7_GD;
 use crate::decode::Insn;
 use crate::mem::raw::Raw;
 use crate::state::{DR6_RESET, DR7_RESET};
@@ -19,8 +20,6 @@ use crate::state::{DR6_RESET, DR7_RESET};
 const DR6_BD: u64 = 1 << 13;
 /// Bits of DR6 that software may change: B0-B3, BD, BS, BT.
 const DR6_WRITABLE: u64 = 0xE00F;
-/// DR7: debug registers are protected.
-const DR7_GD: u64 = 1 << 13;
 /// Bits of DR7 that software may change.
 const DR7_WRITABLE: u64 = 0xFFFF_23FF;
 
@@ -200,12 +199,12 @@ fn mov_to_dr<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     }
     match n {
         6 => cpu.dr6 = value & DR6_WRITABLE | DR6_RESET,
-        7 => cpu.dr7 = value & DR7_WRITABLE | DR7_RESET,
-        _ => cpu.dr[usize::from(n & 3)] = value,
+        7 => cpu.set_dr7(value & DR7_WRITABLE | DR7_RESET),
+        _ => {
+            cpu.dr[usize::from(n & 3)] = value;
+            cpu.set_dr7(cpu.dr7);
+        }
     }
-    // Pages with data breakpoints must not be in the TLB; instruction breakpoints make the loop
-    // look at each instruction.
-    cpu.flush_tlb();
     Ok(())
 }
 
@@ -261,8 +260,8 @@ pub(super) const ROWS: &[Row] = &[
     row!(plain: mov_from_dr::<u64>, [Mov_r64_dr]),
     row!(read1: lmsw<>, [Lmsw_rm16, Lmsw_r32m16, Lmsw_r64m16]).ends(),
     row!(write1: smsw<u16>, [Smsw_rm16]),
-    row!(@row [Smsw_r32m16] |i| if kind(i, 0) == Kind::Reg { smsw::<u32, Reg<0>> } else { smsw::<u16, Mem> }),
-    row!(@row [Smsw_r64m16] |i| if kind(i, 0) == Kind::Reg { smsw::<u64, Reg<0>> } else { smsw::<u16, Mem> }),
+    row!(@row [Smsw_r32m16] |i| if kind(i, 0) == Kind::Reg { step!(smsw::<u32, Reg<0>>) } else { step!(smsw::<u16, Mem>) }),
+    row!(@row [Smsw_r64m16] |i| if kind(i, 0) == Kind::Reg { step!(smsw::<u64, Reg<0>>) } else { step!(smsw::<u16, Mem>) }),
     row!(plain: clts, [Clts]).ends(),
     row!(plain: set_ac::<false>, [Clac]),
     row!(plain: set_ac::<true>, [Stac]),

@@ -6,6 +6,7 @@ use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::raw::Raw;
 
+#[inline(always)]
 fn and<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
     let (_, result) = D::modify(cpu, i, |a: W| a & b)?;
@@ -13,6 +14,7 @@ fn and<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     Ok(())
 }
 
+#[inline(always)]
 fn or<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
     let (_, result) = D::modify(cpu, i, |a: W| a | b)?;
@@ -20,6 +22,7 @@ fn or<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
     Ok(())
 }
 
+#[inline(always)]
 fn xor<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
     let (_, result) = D::modify(cpu, i, |a: W| a ^ b)?;
@@ -27,6 +30,7 @@ fn xor<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     Ok(())
 }
 
+#[inline(always)]
 fn test<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let a: W = A::read(cpu, i)?;
     let b: W = B::read(cpu, i)?;
@@ -34,6 +38,7 @@ fn test<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Rai
     Ok(())
 }
 
+#[inline(always)]
 fn not<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     D::modify(cpu, i, |a: W| !a)?;
     Ok(())

@@ -5,7 +5,7 @@
 //! here it is what the last one-bit step would give.
 
 use super::Row;
-use super::form::{Dest, Imm, Reg, Source, row};
+use super::form::{Dest, Imm, Reg, Source, row, step};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::raw::Raw;
@@ -46,6 +46,7 @@ fn bit(value: u64, n: u32) -> bool {
     value.checked_shr(n).is_some_and(|v| v & 1 != 0)
 }
 
+#[inline(always)]
 fn shl<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
     let (a, result) = D::modify(cpu, i, |a: W| W::from_u64(a.to_u64() << count))?;
@@ -57,6 +58,7 @@ fn shl<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
     Ok(())
 }
 
+#[inline(always)]
 fn shr<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
     let (a, result) = D::modify(cpu, i, |a: W| W::from_u64(a.to_u64() >> count))?;
@@ -69,6 +71,7 @@ fn shr<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
     Ok(())
 }
 
+#[inline(always)]
 fn sar<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
     let (a, result) = D::modify(cpu, i, |a: W| W::from_u64((a.to_i64() >> count) as u64))?;
@@ -80,17 +83,10 @@ fn sar<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
     Ok(())
 }
 
-/// `a` rotated left by `count` (any number).
 #[inline(always)]
-fn rotate_left<W: Width>(a: W, count: u32) -> W {
-    let count = count % W::BITS;
-    let a = a.to_u64();
-    W::from_u64(a << count | a >> ((W::BITS - count) % W::BITS) % 64)
-}
-
 fn rol<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
-    let (_, result) = D::modify(cpu, i, |a: W| rotate_left(a, count))?;
+    let (_, result) = D::modify(cpu, i, |a: W| a.rotated_left(count))?;
     if count != 0 {
         let cf = result.to_u64() & 1 != 0;
         cpu.flags.set_cf_of(cf, cf != result.msb());
@@ -98,9 +94,10 @@ fn rol<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
     Ok(())
 }
 
+#[inline(always)]
 fn ror<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
-    let (_, result) = D::modify(cpu, i, |a: W| rotate_left(a, W::BITS - count % W::BITS))?;
+    let (_, result) = D::modify(cpu, i, |a: W| a.rotated_left(W::BITS - count % W::BITS))?;
     if count != 0 {
         let below = bit(result.to_u64(), W::BITS - 2);
         cpu.flags.set_cf_of(result.msb(), result.msb() != below);
@@ -117,6 +114,7 @@ fn rotate_through_carry<W: Width>(a: W, carry: bool, count: u32) -> u128 {
     (wide << count | wide >> (bits - count)) & ((1 << bits) - 1)
 }
 
+#[inline(always)]
 fn rcl<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
     let carry = cpu.flags.cf();
@@ -129,6 +127,7 @@ fn rcl<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
     Ok(())
 }
 
+#[inline(always)]
 fn rcr<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
     let carry = cpu.flags.cf();
@@ -145,6 +144,7 @@ fn rcr<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
 
 /// SHLD: the destination shifted left, filled from the top of operand 1. With 16-bit operands and
 /// counts above 16 the result is undefined; here the bits of `dest:source:dest` come in turn.
+#[inline(always)]
 fn shld<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
     let fill: W = Reg::<1>::read(cpu, i)?;
@@ -165,6 +165,7 @@ fn shld<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     Ok(())
 }
 
+#[inline(always)]
 fn shrd<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
     let fill: W = Reg::<1>::read(cpu, i)?;
@@ -190,8 +191,8 @@ fn shrd<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 macro_rules! by_form {
     ($rule:ident, $w:ty, $count:ty, $i:expr) => {
         match crate::insn::form::kind($i, 0) {
-            crate::insn::form::Kind::Reg => $rule::<$w, Reg<0>, $count>,
-            _ => $rule::<$w, crate::insn::form::Mem, $count>,
+            crate::insn::form::Kind::Reg => step!($rule::<$w, Reg<0>, $count>),
+            _ => step!($rule::<$w, crate::insn::form::Mem, $count>),
         }
     };
 }

@@ -175,8 +175,6 @@ pub(super) const ROWS: &[Row] = &[
         Reservednop_rm16_r16_0F1E, Reservednop_rm32_r32_0F1E, Reservednop_rm64_r64_0F1E,
         Reservednop_rm16_r16_0F1F, Reservednop_rm32_r32_0F1F, Reservednop_rm64_r64_0F1F]),
     row!(plain: nop, [Prefetch_m8, Prefetchw_m8, Prefetchnta_m8, Prefetcht0_m8, Prefetcht1_m8, Prefetcht2_m8]),
-    row!(plain: super::undefined, [Ud0, Ud0_r16_rm16, Ud0_r32_rm32, Ud0_r64_rm64,
-        Ud1_r16_rm16, Ud1_r32_rm32, Ud1_r64_rm64, Ud2]),
 ];
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! LGDT, LIDT, SGDT, SIDT, SLDT, STR. SDM Vol. 2, each mnemonic.
 
 use super::Row;
-use super::form::{Dest, Kind, Mem, Reg, kind, row};
+use super::form::{Dest, Kind, Mem, Reg, kind, row, step};
 use super::system::{kernel_only, umip};
 use crate::arch::segment::{Seg, TableRegister};
 use crate::cpu::{Cpu, Raised};
@@ -81,13 +81,13 @@ pub(super) const ROWS: &[Row] = &[
     row!(plain: sidt::<u32>, [Sidt_m1632_16, Sidt_m1632]),
     row!(plain: sidt::<u64>, [Sidt_m1664]),
     row!(@row [Sldt_rm16, Sldt_r32m16, Sldt_r64m16] |i| match (kind(i, 0), i.code()) {
-        (Kind::Reg, iced_x86::Code::Sldt_rm16) => selector::<u16, LDTR, Reg<0>>,
-        (Kind::Reg, _) => selector::<u32, LDTR, Reg<0>>,
-        _ => selector::<u16, LDTR, Mem>,
+        (Kind::Reg, iced_x86::Code::Sldt_rm16) => step!(selector::<u16, LDTR, Reg<0>>),
+        (Kind::Reg, _) => step!(selector::<u32, LDTR, Reg<0>>),
+        _ => step!(selector::<u16, LDTR, Mem>),
     }),
     row!(@row [Str_rm16, Str_r32m16, Str_r64m16] |i| match (kind(i, 0), i.code()) {
-        (Kind::Reg, iced_x86::Code::Str_rm16) => selector::<u16, TR, Reg<0>>,
-        (Kind::Reg, _) => selector::<u32, TR, Reg<0>>,
-        _ => selector::<u16, TR, Mem>,
+        (Kind::Reg, iced_x86::Code::Str_rm16) => step!(selector::<u16, TR, Reg<0>>),
+        (Kind::Reg, _) => step!(selector::<u32, TR, Reg<0>>),
+        _ => step!(selector::<u16, TR, Mem>),
     }),
 ];

@@ -72,7 +72,13 @@ impl Cpu {
 
 /// Whether a segment lets `len` bytes at `offset` be accessed. In real and virtual-8086 mode types
 /// are not checked for reads and writes.
-fn segment_allows(segment: &Segment, offset: u64, len: u64, access: Access, untyped: bool) -> bool {
+pub(crate) fn segment_allows(
+    segment: &Segment,
+    offset: u64,
+    len: u64,
+    access: Access,
+    untyped: bool,
+) -> bool {
     if segment.unusable() || !segment.has(Segment::P) {
         return false;
     }

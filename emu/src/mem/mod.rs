@@ -4,6 +4,7 @@ pub mod access;
 pub mod linear;
 pub mod paging;
 pub mod raw;
+pub(crate) mod stack;
 pub mod tlb;
 
 /// What an access wants to do; splits permissions and TLB entries.

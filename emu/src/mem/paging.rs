@@ -293,12 +293,6 @@ impl Cpu {
         }
         Ok(pdpte)
     }
-
-    /// Notes data breakpoints that an access of `len` bytes at `linear` hits; true if the page has
-    /// any, so that its accesses keep coming here.
-    pub(crate) fn watch_data(&mut self, _linear: u64, _len: usize, _access: Access) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@ use super::Access;
 
 /// Entries in each table.
 const SIZE: usize = 1024;
-/// A tag no page has: page addresses have twelve low zero bits.
-const INVALID: u64 = 1;
+/// A tag that no address compares equal to: page addresses have twelve low zero bits, and an
+/// unaligned address keeps only bits below its width ([`Tlb::aligned`]).
+const INVALID: u64 = 1 << 11;
 /// Large pages remembered for INVLPG; one more, and everything is dropped.
 const MOST_LARGE: usize = 64;
 
