@@ -75,7 +75,7 @@ fn syscall_and_sysret() {
         .user()
         .with(0x2000, &[0x48, 0x0F, 0x07]);
     guest.state.efer |= Efer::SCE;
-    guest.state.msrs.star = 0x38 << 48 | u64::from(CODE64) << 32;
+    guest.state.msrs.star = 0x3B << 48 | u64::from(CODE64) << 32;
     guest.state.msrs.lstar = 0x2000;
     guest.state.msrs.sfmask = RFlags::IF.bits();
     let inside = guest.run(1);
