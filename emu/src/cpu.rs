@@ -53,6 +53,8 @@ pub struct Mode {
     pub code: CodeSize,
     /// ES, SS and DS cover 4 GiB from base 0, readable and writable: their accesses need no check.
     pub flat: bool,
+    /// CPL 3: a jump that user code may take is not one the kernel may take, and the reverse.
+    pub user: bool,
 }
 
 /// A write that hit translated code: dropped by the loop at the instruction boundary.
@@ -135,6 +137,8 @@ pub struct Cpu {
     pub(crate) single_step: bool,
     /// What was delivered last, for the observer: filled by `event.rs`.
     pub(crate) delivered: Option<crate::event::Delivered>,
+    /// Accesses to MSRs that do not exist, so far: only the first few are logged.
+    pub(crate) odd_msrs: u32,
 }
 
 impl Cpu {
@@ -154,6 +158,7 @@ impl Cpu {
             mode: Mode {
                 code: CodeSize::Bits16,
                 flat: false,
+                user: false,
             },
             cause: Cause::Retry,
             left: 0,
@@ -192,6 +197,7 @@ impl Cpu {
             keep_resume_flag: false,
             single_step: false,
             delivered: None,
+            odd_msrs: 0,
         };
         cpu.set_state(&reset);
         cpu
@@ -371,12 +377,13 @@ impl Cpu {
                 && s.access & type_bits == Segment::S | Segment::WRITABLE
         };
         let flat = code64 || (flat(Seg::Es) && flat(Seg::Ss) && flat(Seg::Ds));
-        self.mode = Mode { code, flat };
         self.cpl = match (self.protected(), self.vm86()) {
             (false, _) => 0,
             (true, true) => 3,
             (true, false) => ss.dpl(),
         };
+        let user = self.cpl == 3;
+        self.mode = Mode { code, flat, user };
         self.update_privilege();
     }
 
@@ -393,7 +400,25 @@ impl Cpu {
     /// Drops all cached translations.
     pub(crate) fn flush_tlb(&mut self) {
         self.tlb.flush();
+        self.translations_changed();
+    }
+
+    /// Drops cached translations but those of global pages.
+    pub(crate) fn flush_tlb_non_global(&mut self) {
+        self.tlb.flush_non_global();
+        self.translations_changed();
+    }
+
+    /// Drops cached translations of one page.
+    pub(crate) fn flush_tlb_page(&mut self, linear: u64) {
+        self.tlb.flush_page(linear);
+        self.translations_changed();
+    }
+
+    /// The jump cache is stale: the loop clears it before the next block.
+    fn translations_changed(&mut self) {
         self.forget_jumps = true;
+        self.recheck_events();
     }
 
     /// RIP of the instruction after `i`.

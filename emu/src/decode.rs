@@ -2,7 +2,7 @@
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
 
-use crate::arch::cpuid::CpuModel;
+use crate::arch::cpuid::{CpuModel, Feature};
 use crate::arch::segment::Seg;
 use crate::cpu::{CodeSize, Cpu, Mode, RIP, Raised, ZERO};
 use crate::insn::{self, End, Row};
@@ -122,6 +122,12 @@ fn options(model: &CpuModel) -> u32 {
     if !model.has_bmi1() {
         options |= DecoderOptions::NO_MPFX_0FBC;
     }
+    if !model.has(Feature::Wbnoinvd) {
+        options |= DecoderOptions::NO_WBNOINVD;
+    }
+    // Hints and prefetches do nothing here, with or without their CPUID bits; CET and MPX, which
+    // use the same opcodes, are in no model.
+    options |= DecoderOptions::FORCE_RESERVED_NOP;
     options
 }
 

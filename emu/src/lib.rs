@@ -5,7 +5,7 @@
 //! - [`cpu`]: the processor; [`engine`]: the loop; [`decode`], [`block`]: from bytes to blocks
 //! - [`mem`]: segmentation, paging, TLB, accesses; `descriptor`: segment descriptors in memory
 //! - [`event`]: exceptions, interrupts, task switches, INIT; `debug`: breakpoints
-//! - [`flags`], [`width`]: what rules compute with; [`insn`]: the rules, by SDM group
+//! - [`flags`], [`width`]: what rules compute with; [`insn`]: the rules, by SDM group; `msr`: RDMSR, WRMSR
 
 pub mod arch;
 pub mod attention;
@@ -21,7 +21,10 @@ pub mod insn;
 pub mod io;
 pub mod mem;
 pub mod memory;
+mod msr;
 pub mod state;
+#[cfg(test)]
+mod test_bench;
 pub mod width;
 
 pub use arch::Exception;

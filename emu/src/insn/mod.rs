@@ -6,6 +6,7 @@
 
 mod arith;
 mod branch;
+mod control;
 mod data;
 mod far;
 mod far_return;
@@ -19,6 +20,10 @@ mod shift;
 mod syscall;
 mod task;
 mod verify;
+mod system;
+mod tables;
+
+pub(crate) use system::exact_time;
 
 pub(crate) use branch::fuse;
 use iced_x86::{Code, Instruction};
@@ -74,6 +79,7 @@ const GROUPS: &[&[Row]] = &[
     arith::ROWS, branch::ROWS, data::ROWS, logic::ROWS, shift::ROWS,
     far::ROWS, far_return::ROWS, interrupt::ROWS, iret::ROWS,
     segment::ROWS, syscall::ROWS, task::ROWS, verify::ROWS,
+    control::ROWS, system::ROWS, tables::ROWS,
 ];
 
 /// Number of iced's codes; iced keeps its own constant to itself, a test compares.

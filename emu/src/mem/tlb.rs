@@ -10,6 +10,8 @@ const SIZE: usize = 1024;
 /// A tag that no address compares equal to: page addresses have twelve low zero bits, and an
 /// unaligned address keeps only bits below its width ([`Tlb::aligned`]).
 const INVALID: u64 = 1 << 11;
+/// Large pages remembered for INVLPG; one more, and everything is dropped.
+const MOST_LARGE: usize = 64;
 
 /// Who accesses: chooses the table. The order is the index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,8 @@ pub struct Tlb {
     global: Box<[bool; SLOTS]>,
     /// Slots that may be filled; each filled slot is listed at least once.
     filled: Vec<u16>,
+    /// Large pages of which 4 KiB pieces may be cached: address and size as a power of two.
+    large: Vec<(u64, u32)>,
 }
 
 impl Default for Tlb {
@@ -66,6 +70,7 @@ impl Default for Tlb {
             entries: Box::new([empty; SLOTS]),
             global: Box::new([false; SLOTS]),
             filled: Vec::with_capacity(SLOTS),
+            large: Vec::new(),
         }
     }
 }
@@ -123,8 +128,22 @@ impl Tlb {
         self.global[at] = global;
     }
 
+    /// Notes that `linear` lies in a page of 2^`shift` bytes: INVLPG for any of it drops all of it.
+    /// SDM Vol. 3A, "Details of TLB Use".
+    pub fn note_large(&mut self, linear: u64, shift: u32) {
+        let page = linear >> shift << shift;
+        if self.large.contains(&(page, shift)) {
+            return;
+        }
+        if self.large.len() == MOST_LARGE {
+            self.flush();
+        }
+        self.large.push((page, shift));
+    }
+
     /// Drops everything.
     pub fn flush(&mut self) {
+        self.large.clear();
         for at in self.filled.drain(..) {
             self.entries[usize::from(at)].tag = INVALID;
         }
@@ -136,6 +155,7 @@ impl Tlb {
             entries,
             global,
             filled,
+            ..
         } = self;
         filled.retain(|&at| {
             let at = usize::from(at);
@@ -148,6 +168,16 @@ impl Tlb {
 
     /// Drops one page, global or not (INVLPG, page faults).
     pub fn flush_page(&mut self, linear: u64) {
+        let covers = |&&(page, shift): &&(u64, u32)| linear >> shift << shift == page;
+        if let Some(&(page, shift)) = self.large.iter().find(covers) {
+            self.large.retain(|&other| other != (page, shift));
+            for &at in &self.filled {
+                let entry = &mut self.entries[usize::from(at)];
+                if entry.tag >> shift << shift == page {
+                    entry.tag = INVALID;
+                }
+            }
+        }
         let page = linear & !0xFFF;
         let set = (linear >> 12) as usize % SIZE;
         for table in self.entries.chunks_exact_mut(SIZE) {
