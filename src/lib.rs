@@ -1,1 +1,13 @@
-#![doc = "x"]
+//! twin86: one i440FX PC, two engines. The program's library: [`machine::Machine`] joins the board
+//! of [`devices`] to an engine of [`accel`].
+
+pub mod calendar;
+pub mod cli;
+pub mod embedded;
+pub mod exits;
+pub mod guest;
+pub mod machine;
+pub mod properties;
+pub mod run;
+pub mod time;
+pub mod trace;

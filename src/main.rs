@@ -1,2 +1,31 @@
-//! x
-fn main() {}
+//! The program `twin86`: options in, a machine run, an exit status out.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks to its user"
+)]
+
+use std::process::ExitCode;
+
+use twin86::cli::Options;
+
+fn main() -> ExitCode {
+    let options = match Options::from_args(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("twin86: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    if options.help {
+        print!("{}", Options::help_text());
+        return ExitCode::SUCCESS;
+    }
+    match twin86::run::run(&options) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("twin86: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}

@@ -1,6 +1,10 @@
 //! What can go wrong on the host side of an engine.
 
+use std::fmt;
 use std::io;
+
+use emu::CpuState;
+use emu::arch::{Cr0, Efer, Gpr, RFlags, Seg, Segment};
 
 /// A host-side failure. Guest faults are never here.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +18,46 @@ pub enum AccelError {
         #[source]
         source: io::Error,
     },
+    /// The engine's device node does not exist.
+    #[error("{path} does not exist: no kvm module is loaded, or /dev lacks the node")]
+    NoNode {
+        /// The node.
+        path: &'static str,
+    },
+    /// The engine's device node may not be opened by this user.
+    #[error("{path} may not be opened: is this user in group kvm?")]
+    Denied {
+        /// The node.
+        path: &'static str,
+    },
+    /// The device node exists, but no driver answers.
+    #[error("{path} exists, but no kvm module answers: is virtualisation off in the firmware?")]
+    NoModule {
+        /// The node.
+        path: &'static str,
+    },
+    /// The kernel speaks another version of the KVM API.
+    #[error("KVM API version {found}, this build needs {needed}")]
+    ApiVersion {
+        /// What the kernel says.
+        found: i32,
+        /// What is needed.
+        needed: i32,
+    },
+    /// The kernel lacks a capability that the engine cannot do without.
+    #[error("this kernel's KVM lacks {capability}")]
+    Capability {
+        /// The capability, as the KVM API names it.
+        capability: &'static str,
+    },
+    /// More memory slots are needed than the kernel has.
+    #[error("the memory map needs {needed} slots, KVM has {limit}")]
+    Slots {
+        /// Slots the map needs.
+        needed: usize,
+        /// Slots there are.
+        limit: usize,
+    },
     /// A host call failed.
     #[error("{call} failed")]
     Host {
@@ -23,4 +67,128 @@ pub enum AccelError {
         #[source]
         source: io::Error,
     },
+    /// The processor refused the guest state at entry.
+    #[error("KVM_EXIT_FAIL_ENTRY: hardware reason {reason:#x}; {place}")]
+    FailEntry {
+        /// The hardware's reason.
+        reason: u64,
+        /// Where the guest stood.
+        place: Box<Place>,
+    },
+    /// KVM could not go on with the guest.
+    #[error(
+        "KVM_EXIT_INTERNAL_ERROR: suberror {suberror} ({}), instruction bytes {bytes}; {place}",
+        suberror_name(*.suberror)
+    )]
+    Internal {
+        /// The kind of error.
+        suberror: u32,
+        /// The instruction KVM could not emulate, where it says.
+        bytes: Bytes,
+        /// Where the guest stood.
+        place: Box<Place>,
+    },
+    /// An exit that nobody serves.
+    #[error("KVM exit {exit} that nobody serves; {place}")]
+    UnknownExit {
+        /// `kvm_run.exit_reason`.
+        exit: u32,
+        /// Where the guest stood.
+        place: Box<Place>,
+    },
+}
+
+/// What the KVM API calls a suberror of `KVM_EXIT_INTERNAL_ERROR`.
+fn suberror_name(suberror: u32) -> &'static str {
+    match suberror {
+        1 => "emulation failure",
+        2 => "simultaneous exceptions",
+        3 => "fault during event delivery",
+        4 => "unexpected exit",
+        _ => "unknown",
+    }
+}
+
+/// Up to 15 bytes of an instruction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bytes {
+    bytes: [u8; 15],
+    len: u8,
+}
+
+impl Bytes {
+    /// The first 15 of `bytes`.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut found = Self::default();
+        let len = bytes.len().min(found.bytes.len());
+        found.bytes[..len].copy_from_slice(&bytes[..len]);
+        found.len = len as u8;
+        found
+    }
+
+    /// The bytes; none where KVM did not give them.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.len == 0 {
+            return f.write_str("unknown");
+        }
+        for (i, byte) in self.as_slice().iter().enumerate() {
+            write!(f, "{}{byte:02x}", if i == 0 { "" } else { " " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a guest stood when the engine gave up, as one line of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place(pub CpuState);
+
+impl Place {
+    /// The processor's mode, in a word.
+    pub fn mode(&self) -> &'static str {
+        let cs = &self.0.segments[Seg::Cs as usize];
+        if !self.0.cr0.contains(Cr0::PE) {
+            "real mode"
+        } else if self.0.rflags.contains(RFlags::VM) {
+            "virtual-8086 mode"
+        } else if self.0.efer.contains(Efer::LMA) && cs.has(Segment::L) {
+            "64-bit mode"
+        } else if self.0.efer.contains(Efer::LMA) {
+            "compatibility mode"
+        } else if cs.has(Segment::DB) {
+            "32-bit protected mode"
+        } else {
+            "16-bit protected mode"
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(s) = self;
+        let cs = &s.segments[Seg::Cs as usize];
+        write!(
+            f,
+            "{} at cs={:04x} (base {:x}) rip={:x}, cpl {}, rflags={:x} cr0={:x} cr3={:x} cr4={:x} efer={:x}",
+            self.mode(),
+            cs.selector,
+            cs.base,
+            s.rip,
+            s.segments[Seg::Ss as usize].dpl(),
+            s.rflags,
+            s.cr0,
+            s.cr3,
+            s.cr4,
+            s.efer
+        )?;
+        for r in Gpr::ALL {
+            write!(f, " {r:?}={:x}", s.gpr[r as usize])?;
+        }
+        Ok(())
+    }
 }

@@ -10,19 +10,28 @@ pub mod kvm;
 pub mod tcg;
 
 pub use emu::arch::cpuid::CpuModel;
+pub use emu::attention::VirtualTime;
+pub use emu::engine::Observer;
 pub use emu::{CpuIo, CpuState, Exception, MemoryMap, Pending};
 pub use error::AccelError;
 
 use std::sync::Arc;
 
 /// What a virtual machine is created with; the same for every engine.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct VmConfig {
     /// The processor model whose CPUID the guest sees (masked by what the engine can run).
     pub cpu: CpuModel,
     /// Time-stamp counter frequency in Hz.
     pub tsc_hz: u64,
+    /// Virtual time in instructions (`-icount`), which only the software CPU can keep.
+    pub virtual_time: Option<Arc<VirtualTime>>,
+    /// Makes an observer for each software CPU (`-d`).
+    pub observer: Option<MakeObserver>,
 }
+
+/// Makes an [`Observer`] for a processor, or none.
+pub type MakeObserver = Arc<dyn Fn() -> Option<Box<dyn Observer>> + Send + Sync>;
 
 /// Why [`Vcpu::run`] returned: only what the machine's loop must decide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +69,10 @@ pub trait Kick: Send + Sync {
 pub trait Accel: Send + Sync {
     /// The name `--accel` knows it by.
     fn name(&self) -> &'static str;
+    /// The engine cannot run every guest: a KVM without hardware virtualization.
+    fn partial(&self) -> bool {
+        false
+    }
     /// Creates an empty virtual machine.
     ///
     /// # Errors
@@ -75,6 +88,8 @@ pub trait Vm: Send + Sync {
     /// # Errors
     /// If the host refuses a slot.
     fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError>;
+    /// A device wrote to a page marked as holding code ([`emu::memory::CODE_WRITTEN`]).
+    fn code_written(&self) {}
     /// Creates processor `index` in its reset state; `io` is how it reaches the board.
     ///
     /// # Errors

@@ -1,1 +1,116 @@
-//! The software CPU as an engine.
+//! The software CPU as an engine: [`emu`] behind the traits of this crate.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use emu::attention::{Attention, Signals};
+use emu::engine::{Engine, Stop};
+use emu::{CpuIo, CpuState, MemoryMap};
+
+use crate::{Accel, AccelError, Kick, Vcpu, VcpuExit, Vm, VmConfig};
+
+/// `--accel=tcg`.
+#[derive(Debug, Default)]
+pub struct Tcg;
+
+impl Accel for Tcg {
+    fn name(&self) -> &'static str {
+        "tcg"
+    }
+
+    fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, AccelError> {
+        let state = Mutex::new(State::default());
+        Ok(Arc::new(TcgVm {
+            config: config.clone(),
+            state,
+        }))
+    }
+}
+
+struct TcgVm {
+    config: VmConfig,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    map: Arc<MemoryMap>,
+    vcpus: Vec<Arc<Attention>>,
+}
+
+impl Vm for TcgVm {
+    fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.map = Arc::new(map);
+        for attention in &state.vcpus {
+            attention.set_memory_map(Arc::clone(&state.map));
+        }
+        Ok(())
+    }
+
+    fn code_written(&self) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        for attention in &state.vcpus {
+            attention.set(Signals::CODE);
+        }
+    }
+
+    fn create_vcpu(&self, _index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError> {
+        let attention = Arc::new(Attention::new(self.config.virtual_time.clone()));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        attention.set_memory_map(Arc::clone(&state.map));
+        state.vcpus.push(Arc::clone(&attention));
+        let mut engine = Engine::new(
+            Arc::new(self.config.cpu.clone()),
+            io,
+            Arc::clone(&attention),
+        );
+        if let Some(observer) = self.config.observer.as_ref().and_then(|make| make()) {
+            engine.observe(observer);
+        }
+        Ok(Box::new(TcgVcpu {
+            engine,
+            kick: Arc::new(TcgKick(attention)),
+        }))
+    }
+}
+
+struct TcgVcpu {
+    engine: Engine,
+    kick: Arc<TcgKick>,
+}
+
+impl Vcpu for TcgVcpu {
+    fn run(&mut self) -> Result<VcpuExit, AccelError> {
+        Ok(match self.engine.run() {
+            Stop::Halted => VcpuExit::Halted,
+            Stop::Kicked => VcpuExit::Kicked,
+            Stop::TripleFault => VcpuExit::TripleFault,
+            Stop::Stepped => VcpuExit::Debug(crate::DebugStop::Step),
+        })
+    }
+
+    fn state(&mut self) -> Result<CpuState, AccelError> {
+        Ok(self.engine.state().canonical())
+    }
+
+    fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
+        self.engine.set_state(state);
+        Ok(())
+    }
+
+    fn kicker(&self) -> Arc<dyn Kick> {
+        Arc::clone(&self.kick) as Arc<dyn Kick>
+    }
+}
+
+struct TcgKick(Arc<Attention>);
+
+impl Kick for TcgKick {
+    fn signal(&self) {
+        self.0.set(Signals::EVENT);
+    }
+
+    fn kick(&self) {
+        self.0.set(Signals::KICK);
+    }
+}

@@ -7,17 +7,37 @@
 //!
 //! - [`bus`]: port and memory space, the only place that splits accesses
 //! - [`memory`], [`memory_map`]: blocks of guest memory, and the flat map in its three views
-//! - [`irq`]: interrupt lines and the interrupt chips behind one lock
+//! - [`irq`]: interrupt lines; [`chips`]: the interrupt chips behind one lock
+//! - [`pci`]: configuration mechanism #1, functions and BARs, INTx routing; [`i440fx`], [`piix3`]: the chipset
 //! - [`time`]: guest time; [`state`]: saved state; [`regmap`]: register spaces as rows
 //! - [`board`]: the machine's rows, and how they are wired
 #![forbid(unsafe_code)]
 
 pub mod backend;
 pub mod board;
+pub mod bus;
+pub mod chips;
+pub mod debugcon;
+pub mod i440fx;
+pub mod i8254;
+pub mod i8259;
+pub mod ioapic;
 pub mod irq;
+pub mod isa_debug_exit;
+pub mod lapic;
+pub mod mc146818;
+pub mod memory;
+pub mod memory_map;
+pub mod pci;
+pub mod piix3;
+pub mod port92;
+pub mod regmap;
 pub mod request;
 pub mod state;
+#[cfg(test)]
+mod testbench;
 pub mod time;
+pub mod uart16550;
 
 pub use irq::IrqLine;
 pub use request::{Request, Requests};

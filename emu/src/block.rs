@@ -15,30 +15,32 @@ pub(crate) struct BlockId {
     generation: u32,
 }
 
-/// A successor found before: valid while the block it names lives.
+/// A successor found before, in the same page and mode.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     /// Distance of the successor's RIP from this block's.
     delta: u64,
-    to: BlockId,
+    to: u32,
 }
 
-/// A straight run of instructions.
+/// No distance in one page is this large.
+const UNLINKED: Link = Link {
+    delta: u64::MAX,
+    to: 0,
+};
+
+/// A straight run of instructions; conditional branches may leave it early.
 pub(crate) struct Block {
-    /// The instructions; where the last two could be fused, [`Block::fused`] stands for them.
+    /// The instructions.
     pub insns: Box<[Insn]>,
-    /// The compare and branch at the end as one rule.
-    pub fused: Option<Insn>,
+    links: [Link; 3],
     /// Length in bytes.
     pub len: u16,
-    /// The last rule sets RIP.
-    pub branches: bool,
-    /// Successors in the same page may be linked: the end cannot have changed the mode.
-    pub linkable: bool,
+    /// Successors in the same page may be linked: no instruction can have changed the mode.
+    linkable: bool,
     generation: u32,
     physical: u64,
     mode: Mode,
-    links: [Link; 2],
 }
 
 /// What a block is found by.
@@ -56,11 +58,6 @@ struct Jump {
     mode: Mode,
     to: BlockId,
 }
-
-const NOWHERE: BlockId = BlockId {
-    index: 0,
-    generation: u32::MAX,
-};
 
 /// All blocks of one processor.
 pub(crate) struct Blocks {
@@ -103,17 +100,16 @@ impl Blocks {
     /// The block that followed `from` last time it ended `delta` bytes on.
     #[inline(always)]
     pub(crate) fn linked(&self, from: BlockId, delta: u64) -> Option<BlockId> {
-        let block = self.get(from);
-        let link = match block.links {
-            [link, _] if link.delta == delta => link,
-            [_, link] if link.delta == delta => link,
-            _ => return None,
-        };
-        let to = self.arena.get(link.to.index as usize)?;
-        (to.generation == link.to.generation).then_some(link.to)
+        let links = &self.get(from).links;
+        let link = links.iter().find(|l| l.delta == delta)?;
+        Some(BlockId {
+            index: link.to,
+            generation: self.arena[link.to as usize].generation,
+        })
     }
 
-    /// Remembers that `to`, in the same page and mode, followed `from` at `delta`.
+    /// Remembers that `to`, in the same page and mode, followed `from` at `delta`. Links to a block
+    /// die with it, see [`Blocks::drop_written`].
     pub(crate) fn link(&mut self, from: BlockId, delta: u64, to: BlockId) {
         if !self.alive(from) || !self.alive(to) {
             return;
@@ -121,8 +117,11 @@ impl Blocks {
         let (page, mode) = (self.get(to).physical >> 12, self.get(to).mode);
         let block = &mut self.arena[from.index as usize];
         if block.linkable && block.physical >> 12 == page && block.mode == mode {
-            block.links[1] = block.links[0];
-            block.links[0] = Link { delta, to };
+            block.links.rotate_right(1);
+            block.links[0] = Link {
+                delta,
+                to: to.index,
+            };
         }
     }
 
@@ -164,20 +163,14 @@ impl Blocks {
         if self.by_key.len() >= MOST_BLOCKS {
             self.clear();
         }
-        let link = Link {
-            delta: 0,
-            to: NOWHERE,
-        };
         let block = Block {
-            fused: crate::insn::fuse(&insns),
             insns: insns.into_boxed_slice(),
+            links: [UNLINKED; 3],
             len: shape.len,
-            branches: shape.branches,
             linkable: shape.linkable,
             generation: 0,
             physical,
             mode,
-            links: [link; 2],
         };
         let index = match self.free.pop() {
             Some(index) => {
@@ -206,7 +199,7 @@ impl Blocks {
         let block = &mut self.arena[index as usize];
         block.generation = block.generation.wrapping_add(1) & 0x7FFF_FFFF;
         block.insns = Box::default();
-        block.fused = None;
+        block.links = [UNLINKED; 3];
         self.by_key.remove(&(block.physical, block.mode));
         self.free.push(index);
     }
@@ -230,6 +223,10 @@ impl Blocks {
             granules |= granules_of(from, block.len);
             true
         });
+        // Links stay inside a page, so only the page's own blocks can have one to what is gone.
+        for &index in &list {
+            self.arena[index as usize].links = [UNLINKED; 3];
+        }
         if !list.is_empty() {
             self.by_page.insert(page, list);
         }
@@ -251,7 +248,6 @@ impl Blocks {
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
     pub len: u16,
-    pub branches: bool,
     pub linkable: bool,
 }
 

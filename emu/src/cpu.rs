@@ -85,6 +85,9 @@ pub struct Cpu {
     pub(crate) alone: bool,
     pub(crate) mode: Mode,
     pub(crate) cause: Cause,
+    /// Instructions of the present run that were not reached: it was left by a taken branch, or
+    /// (counting the one that raised) by a fault.
+    pub(crate) left: usize,
     pub(crate) tlb: Tlb,
 
     /// RFLAGS but for the six status flags, which lie in `flags`.
@@ -153,6 +156,7 @@ impl Cpu {
                 flat: false,
             },
             cause: Cause::Retry,
+            left: 0,
             tlb: Tlb::default(),
             system_flags: RFlags::FIXED,
             segments: reset.segments,
@@ -253,6 +257,11 @@ impl Cpu {
         self.flush_tlb();
         self.update_mode();
         self.attention.set(Signals::EVENT);
+    }
+
+    /// Instructions retired since the processor was built.
+    pub fn retired(&self) -> u64 {
+        self.retired
     }
 
     /// RFLAGS, status flags included.

@@ -14,12 +14,18 @@ pub const MAX_LEN: usize = 15;
 /// One instruction's meaning at one width and operand form.
 pub type Rule = fn(&mut Cpu, &Insn) -> Result<(), Raised>;
 
+/// A rule as a block runs it: it carries out one instruction and calls the step of the first of
+/// those that are left itself, so that there is one indirect call an instruction and the host's
+/// branch predictor sees each instruction's own successor. The compiler makes that call a jump
+/// where it optimises; where it does not, the depth is bounded by the block.
+pub type Step = fn(&mut Cpu, &Insn, &[Insn]) -> Result<(), Raised>;
+
 /// A decoded instruction: 32 bytes, nothing re-reads its encoding.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Insn {
     /// What it does.
-    pub(crate) rule: Rule,
+    pub(crate) step: Step,
     /// Displacement of the memory operand (for RIP-relative ones, from the block's first
     /// instruction); target of a relative branch, from the block's first instruction; the 64-bit
     /// immediate of MOV; the selector of a far pointer.
@@ -55,6 +61,8 @@ impl Insn {
     pub(crate) const REP: u8 = 1 << 1;
     /// REPNE prefix.
     pub(crate) const REPNE: u8 = 1 << 2;
+    /// The rule sets RIP itself when it is the last of a run ([`End::Branch`], [`End::Maybe`]).
+    pub(crate) const BRANCHES: u8 = 1 << 3;
 
     /// The memory operand's segment.
     #[inline(always)]
@@ -153,7 +161,7 @@ fn compact(
 ) -> Decoded {
     let next = offset + iced.len() as u16;
     let mut insn = Insn {
-        rule: insn::undefined,
+        step: insn::UNDEFINED,
         disp: 0,
         imm: 0,
         r: [0; 3],
@@ -177,17 +185,19 @@ fn compact(
     }
     memory(&mut insn, iced, mode);
     let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-    insn.attributes = flag(iced.has_lock_prefix(), Insn::LOCK)
-        | flag(iced.has_rep_prefix(), Insn::REP)
-        | flag(iced.has_repne_prefix(), Insn::REPNE);
-    insn.rule = (row.select)(iced);
+    insn.step = (row.select)(iced);
     let repeats =
         iced.is_string_instruction() && (iced.has_rep_prefix() || iced.has_repne_prefix());
     let end = match iced.flow_control() {
         _ if repeats => End::Branch,
         FlowControl::Next | FlowControl::Exception => row.end,
+        _ if row.end == End::Maybe => End::Maybe,
         _ => End::Branch,
     };
+    insn.attributes = flag(iced.has_lock_prefix(), Insn::LOCK)
+        | flag(iced.has_rep_prefix(), Insn::REP)
+        | flag(iced.has_repne_prefix(), Insn::REPNE)
+        | flag(matches!(end, End::Branch | End::Maybe), Insn::BRANCHES);
     Decoded { insn, end }
 }
 

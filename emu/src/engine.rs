@@ -12,7 +12,7 @@ use crate::block::{BlockId, Blocks, Shape, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
 use crate::decode::{DecodeError, Insn, decode};
 use crate::event::Delivered;
-use crate::insn::End;
+use crate::insn::{self, End};
 use crate::io::{CpuIo, Pending};
 use crate::memory::CODE_WRITTEN;
 use crate::state::{Activity, CpuState, Shadow};
@@ -46,8 +46,8 @@ pub trait Observer: Send {
 pub struct Engine {
     cpu: Box<Cpu>,
     blocks: Blocks,
-    /// Instructions left until the loop must look at the clock.
-    budget: u64,
+    /// The count of retired instructions at which the loop must look at the clock.
+    limit: u64,
     observer: Option<Box<dyn Observer>>,
     /// The observer wants to see each instruction.
     observing: bool,
@@ -65,7 +65,7 @@ impl Engine {
         Self {
             cpu,
             blocks: Blocks::default(),
-            budget: 0,
+            limit: 0,
             observer: None,
             observing: false,
         }
@@ -101,10 +101,10 @@ impl Engine {
 
     /// Runs until something must be decided outside.
     pub fn run(&mut self) -> Stop {
-        let mut last: Option<(BlockId, u64)> = None;
+        let mut next = None;
         loop {
-            if self.cpu.attention.any() || self.budget == 0 {
-                last = None;
+            if self.cpu.attention.any() || self.cpu.retired >= self.limit {
+                next = None;
                 if let Some(stop) = self.attend() {
                     return stop;
                 }
@@ -113,27 +113,34 @@ impl Engine {
                     continue;
                 }
             }
-            let Some(id) = self.next_block(last) else {
+            let Some(id) = next.take().or_else(|| self.next_block()) else {
                 continue;
             };
             let block = self.blocks.get(id);
-            let count = block.insns.len() as u64;
-            if count > self.budget {
-                last = None;
-                let budget = self.budget;
-                self.run_part(id, budget as usize);
+            let count = block.insns.len();
+            if self.limit - self.cpu.retired < count as u64 {
+                self.run_part(id);
                 continue;
             }
             let rip = self.cpu.regs[RIP];
-            match run_block(&mut self.cpu, block) {
-                Ok(()) => {
-                    self.budget -= count;
-                    self.cpu.retired += count;
-                    last = Some((id, rip));
-                }
-                Err((at, Raised)) => {
-                    last = None;
-                    self.stopped_at(id, at);
+            if self.cpu.run_insns(&block.insns).is_err() {
+                self.stopped_at(id, count - self.cpu.left);
+                continue;
+            }
+            self.cpu.retired += (count - self.cpu.left) as u64;
+            if self.cpu.left != 0 {
+                self.cpu.left = 0;
+            } else if let Some(last) = block.insns.last()
+                && !last.has(Insn::BRANCHES)
+            {
+                self.cpu.regs[RIP] = self.cpu.next_rip(last);
+            }
+            let delta = self.cpu.regs[RIP].wrapping_sub(rip);
+            next = self.blocks.linked(id, delta);
+            if next.is_none() && !self.cpu.attention.any() {
+                next = self.next_block();
+                if let Some(to) = next {
+                    self.link(id, rip, to);
                 }
             }
         }
@@ -151,16 +158,10 @@ impl Engine {
         }
     }
 
-    /// The block at RIP: by link, by the jump cache, or by translation. `None`: a fault was
-    /// delivered, or one instruction was run on its own.
+    /// The block at RIP: by the jump cache, or by translation. `None`: a fault was delivered, or
+    /// one instruction was run on its own.
     #[inline(always)]
-    fn next_block(&mut self, last: Option<(BlockId, u64)>) -> Option<BlockId> {
-        let rip = self.cpu.regs[RIP];
-        if let Some((from, from_rip)) = last
-            && let Some(id) = self.blocks.linked(from, rip.wrapping_sub(from_rip))
-        {
-            return Some(id);
-        }
+    fn next_block(&mut self) -> Option<BlockId> {
         let linear = self.cpu.linear_rip();
         let id = match self.blocks.jump(linear, self.cpu.mode) {
             Some(id) => id,
@@ -169,9 +170,6 @@ impl Engine {
         if self.cpu.code_limit_checked() && !self.inside_limit(id) {
             self.step_one();
             return None;
-        }
-        if let Some((from, from_rip)) = last {
-            self.link(from, from_rip, id);
         }
         Some(id)
     }
@@ -224,23 +222,28 @@ impl Engine {
     /// Decodes a block from `bytes`, which end with the page; `None` if not even one instruction
     /// is whole or valid.
     fn translate(&mut self, bytes: &[u8]) -> Option<(Vec<Insn>, Shape)> {
-        let mut insns = Vec::new();
+        let mut insns: Vec<Insn> = Vec::new();
+        let mut before = None;
         let mut shape = Shape {
             len: 0,
-            branches: false,
             linkable: true,
         };
         while insns.len() < MOST_INSNS {
             let rest = &bytes[usize::from(shape.len)..];
-            let Ok((decoded, _)) = decode(&self.cpu.model, self.cpu.mode, rest, shape.len) else {
+            let Ok((decoded, iced)) = decode(&self.cpu.model, self.cpu.mode, rest, shape.len)
+            else {
                 break;
             };
             shape.len = decoded.insn.next;
+            if let (Some(first), Some(last)) = (&before, insns.last_mut())
+                && let Some(step) = insn::fuse(first, &iced)
+            {
+                last.step = step;
+            }
             insns.push(decoded.insn);
-            if decoded.end != End::No {
-                shape.branches = decoded.end == End::Branch;
-                shape.linkable = decoded.insn.code().is_jcc_short_or_near()
-                    || decoded.insn.code().is_jmp_short_or_near();
+            before = Some(iced);
+            if matches!(decoded.end, End::Yes | End::Branch) {
+                shape.linkable = decoded.insn.code().is_jmp_short_or_near();
                 break;
             }
         }
@@ -254,32 +257,29 @@ impl Engine {
         Some((insns, shape))
     }
 
-    /// Runs the first `count` instructions of a block: the deadline falls inside it.
+    /// Runs the instructions of a block that are left until the limit.
     #[cold]
-    fn run_part(&mut self, id: BlockId, count: usize) {
+    fn run_part(&mut self, id: BlockId) {
+        let count = (self.limit - self.cpu.retired) as usize;
         let block = self.blocks.get(id);
         let insns = &block.insns[..count.min(block.insns.len())];
-        for (at, insn) in insns.iter().enumerate() {
-            if (insn.rule)(&mut self.cpu, insn).is_err() {
-                return self.stopped_at(id, at);
-            }
+        let Some(last) = insns.last() else { return };
+        if self.cpu.run_insns(insns).is_err() {
+            let at = insns.len() - self.cpu.left;
+            return self.stopped_at(id, at);
         }
-        let done = insns.len();
-        if done == block.insns.len() && block.branches {
-            // The last rule has set RIP.
-        } else if let Some(last) = insns.last() {
+        self.cpu.retired += (insns.len() - self.cpu.left) as u64;
+        if std::mem::take(&mut self.cpu.left) == 0 && !last.has(Insn::BRANCHES) {
             self.cpu.regs[RIP] = self.cpu.next_rip(last);
         }
-        self.budget -= done as u64;
-        self.cpu.retired += done as u64;
     }
 
     /// Instruction `at` of a block raised: everything before it has retired.
     #[cold]
     fn stopped_at(&mut self, id: BlockId, at: usize) {
         let insn = self.blocks.get(id).insns[at];
+        self.cpu.left = 0;
         self.cpu.regs[RIP] = self.cpu.this_rip(&insn);
-        self.budget -= at as u64;
         self.cpu.retired += at as u64;
         match self.cpu.cause {
             Cause::Retry => self.step_one(),
@@ -313,7 +313,6 @@ impl Engine {
 
     fn retire_one(&mut self) {
         self.cpu.retired += 1;
-        self.budget = self.budget.saturating_sub(1);
     }
 
     /// Runs the instruction at RIP on its own: precise in I/O, code writes, traps and time.
@@ -334,14 +333,15 @@ impl Engine {
         self.cpu.shadow = Shadow::None;
         self.cpu.single_step = self.cpu.system_flags.contains(RFlags::TF);
         self.cpu.alone = true;
-        let result = self.decode_one().and_then(|(insn, end)| {
-            (insn.rule)(&mut self.cpu, &insn)?;
-            if end != End::Branch {
+        let result = self.decode_one().and_then(|insn| {
+            self.cpu.run_insns(&[insn])?;
+            if !insn.has(Insn::BRANCHES) {
                 self.cpu.regs[RIP] = self.cpu.next_rip(&insn);
             }
             Ok(())
         });
         self.cpu.alone = false;
+        self.cpu.left = 0;
         match result {
             Err(Raised) => {
                 self.cpu.debug_hits = 0;
@@ -372,7 +372,7 @@ impl Engine {
     }
 
     /// Fetches and decodes the instruction at RIP, which may span two pages or lie in a device.
-    fn decode_one(&mut self) -> Result<(Insn, End), Raised> {
+    fn decode_one(&mut self) -> Result<Insn, Raised> {
         let rip = self.cpu.regs[RIP];
         let mut bytes = [0u8; 2 * crate::decode::MAX_LEN];
         let mut have = 0;
@@ -404,7 +404,7 @@ impl Engine {
             }
         }
         match decode(&self.cpu.model, self.cpu.mode, &bytes[..have], 0) {
-            Ok((decoded, _)) => Ok((decoded.insn, decoded.end)),
+            Ok((decoded, _)) => Ok(decoded.insn),
             Err(DecodeError::Invalid) => self.cpu.ud(),
             Err(DecodeError::TooLong) => self.cpu.gp(0),
             Err(DecodeError::MoreBytes) => match fault {
@@ -457,12 +457,12 @@ impl Engine {
         if self.cpu.activity == Activity::Shutdown {
             return Some(Stop::TripleFault);
         }
-        self.refill_budget();
+        self.set_limit();
         self.take_events();
         if self.steps() {
             self.cpu.attention.set_own(Signals::STEP);
         }
-        if signals.contains(Signals::KICK) || self.budget == 0 {
+        if signals.contains(Signals::KICK) || self.cpu.retired >= self.limit {
             return Some(Stop::Kicked);
         }
         match self.cpu.activity {
@@ -528,16 +528,12 @@ impl Engine {
         }
     }
 
-    /// Sets the budget from the deadline of virtual time, or to a quantum.
-    fn refill_budget(&mut self) {
-        let retired = self.cpu.retired;
-        self.budget = match self.cpu.attention.virtual_time() {
-            Some(time) => time
-                .deadline
-                .load(Ordering::Acquire)
-                .saturating_sub(retired)
-                .min(QUANTUM),
-            None => QUANTUM,
+    /// Sets the limit from the deadline of virtual time, or a quantum away.
+    fn set_limit(&mut self) {
+        let quantum = self.cpu.retired + QUANTUM;
+        self.limit = match self.cpu.attention.virtual_time() {
+            Some(time) => time.deadline.load(Ordering::Acquire).min(quantum),
+            None => quantum,
         };
         self.publish_time();
     }
@@ -549,31 +545,16 @@ impl Engine {
     }
 }
 
-/// Runs a whole block; on `Err`, which instruction raised.
-#[inline(always)]
-fn run_block(cpu: &mut Cpu, block: &crate::block::Block) -> Result<(), (usize, Raised)> {
-    let body = match &block.fused {
-        Some(_) => &block.insns[..block.insns.len() - 2],
-        None => &block.insns[..],
-    };
-    for (at, insn) in body.iter().enumerate() {
-        if (insn.rule)(cpu, insn).is_err() {
-            return Err((at, Raised));
+impl Cpu {
+    /// Runs instructions of a block one after the other.
+    #[inline(always)]
+    fn run_insns(&mut self, insns: &[Insn]) -> Result<(), Raised> {
+        match insns {
+            [insn, left @ ..] => (insn.step)(self, insn, left),
+            [] => Ok(()),
         }
     }
-    if let Some(fused) = &block.fused {
-        return match (fused.rule)(cpu, fused) {
-            Ok(()) => Ok(()),
-            Err(Raised) => Err((block.insns.len() - 1, Raised)),
-        };
-    }
-    if !block.branches {
-        cpu.regs[RIP] = cpu.regs[RIP].wrapping_add(u64::from(block.len)) & cpu.ip_mask;
-    }
-    Ok(())
-}
 
-impl Cpu {
     /// Linear address of RIP.
     pub fn linear_rip(&self) -> u64 {
         self.linear_rip_at(self.regs[RIP])

@@ -69,7 +69,7 @@ impl Flags {
     /// CF and OF given, AF stays.
     #[inline(always)]
     pub fn set_cf_of(&mut self, cf: bool, of: bool) {
-        self.set_cf_of_af(cf, of, self.af());
+        self.carries = u64::from(cf) << 63 | u64::from(cf ^ of) << 62 | self.carries & HALF;
     }
 
     /// CF given, the rest stays.

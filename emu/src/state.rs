@@ -171,6 +171,31 @@ const MISC_ENABLE_RESET: u64 = 1;
 /// Access rights of a segment after RESET: present, writable data, accessed.
 const DATA_RESET: u32 = Segment::P | Segment::S | Segment::WRITABLE | Segment::ACCESSED;
 
+/// x87 status word: an unmasked exception is pending.
+const FSW_ES: u16 = 1 << 7;
+/// A segment whose limit is beyond this counts it in pages.
+const BYTE_LIMIT: u32 = 0xF_FFFF;
+
+fn canonical_segment(segment: Segment) -> Segment {
+    const DPL: u32 = 3 << 5;
+    if segment.unusable() || !segment.has(Segment::P) {
+        let access = Segment::UNUSABLE | segment.access & DPL;
+        return Segment {
+            limit: 0,
+            access,
+            ..segment
+        };
+    }
+    let mut access = segment.access & !Segment::G;
+    if segment.limit > BYTE_LIMIT {
+        access |= Segment::G;
+    }
+    if segment.has(Segment::S) {
+        access |= Segment::ACCESSED;
+    }
+    Segment { access, ..segment }
+}
+
 impl CpuState {
     /// State after RESET, with EDX holding the processor's signature (CPUID.1:EAX).
     /// SDM Vol. 3A, "Processor State After Reset".
@@ -229,17 +254,16 @@ impl CpuState {
 
     /// The state as both engines agree to spell it: what the architecture leaves without meaning
     /// is put to one value, so that equal machines compare equal.
+    ///
+    /// Segments: an unusable or absent one keeps selector, base and DPL (SS's is the CPL); G follows
+    /// from the limit; a usable code or data segment is accessed. x87 pointers and opcode mean
+    /// nothing without a pending error (AMD APM Vol. 2, "FXSAVE and FXRSTOR").
     #[must_use]
     pub fn canonical(mut self) -> Self {
         self.rflags |= RFlags::FIXED;
         self.cr0 |= Cr0::ET;
         for segment in &mut self.segments {
-            if segment.unusable() || segment.access & Segment::P == 0 {
-                *segment = Segment {
-                    base: segment.base,
-                    ..Segment::null(segment.selector)
-                };
-            }
+            *segment = canonical_segment(*segment);
         }
         self.dr6 |= DR6_RESET;
         self.dr7 |= DR7_RESET;
@@ -247,6 +271,9 @@ impl CpuState {
             || self.efer.contains(Efer::LMA)
         {
             self.pdpte = [0; 4];
+        }
+        if self.fpu.fsw & FSW_ES == 0 {
+            (self.fpu.fop, self.fpu.fip, self.fpu.fdp) = (0, 0, 0);
         }
         self
     }

@@ -52,6 +52,9 @@ pub trait Width:
         self.to_i64() < 0
     }
 
+    /// Rotated left by `count` bits, any number of them.
+    fn rotated_left(self, count: u32) -> Self;
+
     /// Merges this value into a 64-bit register as the processor does: 32-bit results clear the
     /// upper half, 8- and 16-bit results keep the rest.
     fn merge(self, old: u64) -> u64;
@@ -79,6 +82,10 @@ impl Width for u8 {
     #[inline(always)]
     fn to_i64(self) -> i64 {
         i64::from(self as i8)
+    }
+    #[inline(always)]
+    fn rotated_left(self, count: u32) -> Self {
+        self.rotate_left(count)
     }
     #[inline(always)]
     fn merge(self, old: u64) -> u64 {
@@ -113,6 +120,10 @@ macro_rules! width {
             #[inline(always)]
             fn to_i64(self) -> i64 {
                 self as $signed as i64
+            }
+            #[inline(always)]
+            fn rotated_left(self, count: u32) -> Self {
+                self.rotate_left(count)
             }
             #[inline(always)]
             fn merge(self, old: u64) -> u64 {

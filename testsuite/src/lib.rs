@@ -1,1 +1,21 @@
-#![doc = "x"]
+//! The test harness of twin86, written once.
+//!
+//! - [`case`]: a test case as tests write it; [`undefined`]: flags nobody defines
+//! - [`layout`]: the pages a case sees, at the same linear addresses everywhere
+//! - [`run`]: what goes into a case and what comes out
+//! - [`host`]: the host's own processor as an oracle for unprivileged code
+//! - [`guest`]: the same world as a guest; [`subject`]: the engines that run it
+//! - [`generate`]: random cases; [`campaign`]: many of them; [`skip`]: what was not run, by name
+
+pub mod campaign;
+pub mod case;
+pub mod generate;
+pub mod guest;
+pub mod host;
+pub mod layout;
+pub mod random;
+pub mod run;
+pub mod skip;
+pub mod subject;
+pub mod undefined;
+mod window;

@@ -1,5 +1,8 @@
 //! What the rows of a board are made of, and what a device is given when it is built.
 
+pub mod build;
+pub mod pc;
+
 use std::sync::Arc;
 
 use crate::backend::chardev::Chardev;

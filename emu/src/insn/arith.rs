@@ -7,6 +7,7 @@ use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::raw::Raw;
 
+#[inline(always)]
 fn add<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
     let (a, sum) = D::modify(cpu, i, |a: W| a.add(b))?;
@@ -14,6 +15,7 @@ fn add<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     Ok(())
 }
 
+#[inline(always)]
 fn adc<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
     let carry = W::from_u64(u64::from(cpu.flags.cf()));
@@ -22,6 +24,7 @@ fn adc<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     Ok(())
 }
 
+#[inline(always)]
 fn sub<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
     let (a, difference) = D::modify(cpu, i, |a: W| a.sub(b))?;
@@ -29,6 +32,7 @@ fn sub<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     Ok(())
 }
 
+#[inline(always)]
 fn sbb<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
     let borrow = W::from_u64(u64::from(cpu.flags.cf()));
@@ -37,6 +41,7 @@ fn sbb<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     Ok(())
 }
 
+#[inline(always)]
 fn cmp<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let a: W = A::read(cpu, i)?;
     let b: W = B::read(cpu, i)?;
@@ -44,6 +49,7 @@ fn cmp<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Rais
     Ok(())
 }
 
+#[inline(always)]
 fn inc<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let one = W::from_u64(1);
     let (a, sum) = D::modify(cpu, i, |a: W| a.add(one))?;
@@ -53,6 +59,7 @@ fn inc<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
+#[inline(always)]
 fn dec<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let one = W::from_u64(1);
     let (a, difference) = D::modify(cpu, i, |a: W| a.sub(one))?;
@@ -62,6 +69,7 @@ fn dec<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
+#[inline(always)]
 fn neg<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let (a, difference) = D::modify(cpu, i, |a: W| W::zero().sub(a))?;
     cpu.flags.after_sub(W::zero(), a, difference);

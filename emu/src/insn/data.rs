@@ -7,6 +7,7 @@ use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::raw::Raw;
 
+#[inline(always)]
 fn mov<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let value: W = S::read(cpu, i)?;
     D::write(cpu, i, value)
@@ -18,18 +19,21 @@ fn mov_imm64(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
+#[inline(always)]
 fn lea<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let address = cpu.effective_address(i);
     cpu.set_reg(i.r[0], W::from_u64(address));
     Ok(())
 }
 
+#[inline(always)]
 fn movzx<F: Raw, T: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let value: F = S::read(cpu, i)?;
     cpu.set_reg(i.r[0], T::from_u64(value.to_u64()));
     Ok(())
 }
 
+#[inline(always)]
 fn movsx<F: Raw, T: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let value: F = S::read(cpu, i)?;
     cpu.set_reg(i.r[0], T::from_u64(value.to_i64() as u64));

@@ -117,6 +117,14 @@ pub(crate) fn kind(iced: &Instruction, k: u32) -> Kind {
     }
 }
 
+/// The [`Step`](crate::decode::Step) of a rule.
+macro_rules! step {
+    ($rule:expr) => {
+        |cpu, insn, left| $crate::insn::go_on(cpu, insn, left, $rule)
+    };
+}
+pub(crate) use step;
+
 /// A row of the table: `row!(shape: rule<types>, [codes])`, with [`Row::ends`](super::Row::ends)
 /// behind it when the block must end after the instruction. Shapes:
 ///
@@ -138,27 +146,27 @@ macro_rules! row {
     };
     (modify: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{Imm, Kind, Locked, Mem, Reg, kind};
+            use $crate::insn::form::{step, Imm, Kind, Locked, Mem, Reg, kind};
             match (kind(i, 0), kind(i, 1)) {
-                (Kind::Reg, Kind::Reg) => $rule::<$($t,)* Reg<0>, Reg<1>>,
-                (Kind::Reg, Kind::Mem | Kind::Locked) => $rule::<$($t,)* Reg<0>, Mem>,
-                (Kind::Reg, Kind::Imm) => $rule::<$($t,)* Reg<0>, Imm>,
-                (Kind::Locked, Kind::Imm) => $rule::<$($t,)* Locked, Imm>,
-                (Kind::Locked, _) => $rule::<$($t,)* Locked, Reg<1>>,
-                (_, Kind::Imm) => $rule::<$($t,)* Mem, Imm>,
-                (_, _) => $rule::<$($t,)* Mem, Reg<1>>,
+                (Kind::Reg, Kind::Reg) => step!($rule::<$($t,)* Reg<0>, Reg<1>>),
+                (Kind::Reg, Kind::Mem | Kind::Locked) => step!($rule::<$($t,)* Reg<0>, Mem>),
+                (Kind::Reg, Kind::Imm) => step!($rule::<$($t,)* Reg<0>, Imm>),
+                (Kind::Locked, Kind::Imm) => step!($rule::<$($t,)* Locked, Imm>),
+                (Kind::Locked, _) => step!($rule::<$($t,)* Locked, Reg<1>>),
+                (_, Kind::Imm) => step!($rule::<$($t,)* Mem, Imm>),
+                (_, _) => step!($rule::<$($t,)* Mem, Reg<1>>),
             }
         })
     };
     (read2: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{Imm, Kind, Mem, Reg, kind};
+            use $crate::insn::form::{step, Imm, Kind, Mem, Reg, kind};
             match (kind(i, 0), kind(i, 1)) {
-                (Kind::Reg, Kind::Reg) => $rule::<$($t,)* Reg<0>, Reg<1>>,
-                (Kind::Reg, Kind::Imm) => $rule::<$($t,)* Reg<0>, Imm>,
-                (Kind::Reg, _) => $rule::<$($t,)* Reg<0>, Mem>,
-                (_, Kind::Imm) => $rule::<$($t,)* Mem, Imm>,
-                (_, _) => $rule::<$($t,)* Mem, Reg<1>>,
+                (Kind::Reg, Kind::Reg) => step!($rule::<$($t,)* Reg<0>, Reg<1>>),
+                (Kind::Reg, Kind::Imm) => step!($rule::<$($t,)* Reg<0>, Imm>),
+                (Kind::Reg, _) => step!($rule::<$($t,)* Reg<0>, Mem>),
+                (_, Kind::Imm) => step!($rule::<$($t,)* Mem, Imm>),
+                (_, _) => step!($rule::<$($t,)* Mem, Reg<1>>),
             }
         })
     };
@@ -167,54 +175,54 @@ macro_rules! row {
     };
     (unary: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{Kind, Locked, Mem, Reg, kind};
+            use $crate::insn::form::{step, Kind, Locked, Mem, Reg, kind};
             match kind(i, 0) {
-                Kind::Reg => $rule::<$($t,)* Reg<0>>,
-                Kind::Locked => $rule::<$($t,)* Locked>,
-                _ => $rule::<$($t,)* Mem>,
+                Kind::Reg => step!($rule::<$($t,)* Reg<0>>),
+                Kind::Locked => step!($rule::<$($t,)* Locked>),
+                _ => step!($rule::<$($t,)* Mem>),
             }
         })
     };
     (read1: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{Imm, Kind, Mem, Reg, kind};
+            use $crate::insn::form::{step, Imm, Kind, Mem, Reg, kind};
             match kind(i, 0) {
-                Kind::Reg => $rule::<$($t,)* Reg<0>>,
-                Kind::Imm => $rule::<$($t,)* Imm>,
-                _ => $rule::<$($t,)* Mem>,
+                Kind::Reg => step!($rule::<$($t,)* Reg<0>>),
+                Kind::Imm => step!($rule::<$($t,)* Imm>),
+                _ => step!($rule::<$($t,)* Mem>),
             }
         })
     };
     (write1: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{Kind, Mem, Reg, kind};
+            use $crate::insn::form::{step, Kind, Mem, Reg, kind};
             match kind(i, 0) {
-                Kind::Reg => $rule::<$($t,)* Reg<0>>,
-                _ => $rule::<$($t,)* Mem>,
+                Kind::Reg => step!($rule::<$($t,)* Reg<0>>),
+                _ => step!($rule::<$($t,)* Mem>),
             }
         })
     };
     (to_reg: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{Imm, Kind, Mem, Reg, kind};
+            use $crate::insn::form::{step, Imm, Kind, Mem, Reg, kind};
             match kind(i, 1) {
-                Kind::Reg => $rule::<$($t,)* Reg<1>>,
-                Kind::Imm => $rule::<$($t,)* Imm>,
-                _ => $rule::<$($t,)* Mem>,
+                Kind::Reg => step!($rule::<$($t,)* Reg<1>>),
+                Kind::Imm => step!($rule::<$($t,)* Imm>),
+                _ => step!($rule::<$($t,)* Mem>),
             }
         })
     };
     (to_reg2: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{Kind, Mem, Reg, kind};
+            use $crate::insn::form::{step, Kind, Mem, Reg, kind};
             match kind(i, 2) {
-                Kind::Reg => $rule::<$($t,)* Reg<2>>,
-                _ => $rule::<$($t,)* Mem>,
+                Kind::Reg => step!($rule::<$($t,)* Reg<2>>),
+                _ => step!($rule::<$($t,)* Mem>),
             }
         })
     };
     (plain: $rule:expr, $codes:tt) => {
-        row!(@row $codes |_| $rule)
+        row!(@row $codes |_| $crate::insn::form::step!($rule))
     };
 }
 pub(crate) use row;

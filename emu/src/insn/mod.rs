@@ -11,16 +11,20 @@ mod far;
 mod far_return;
 mod form;
 mod interrupt;
+mod io;
 mod iret;
+mod logic;
 mod segment;
+mod shift;
 mod syscall;
 mod task;
 mod verify;
 
+pub(crate) use branch::fuse;
 use iced_x86::{Code, Instruction};
 
 use crate::cpu::{Cpu, Raised};
-use crate::decode::{Insn, Rule};
+use crate::decode::{Insn, Step};
 
 /// What an instruction does to the block it stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +36,9 @@ pub enum End {
     Yes,
     /// The block ends here and the rule itself has set RIP.
     Branch,
+    /// A conditional branch: the block goes on with the instruction behind it, and is left early
+    /// when the branch is taken.
+    Maybe,
 }
 
 /// One row: which encodings a rule serves.
@@ -39,7 +46,7 @@ pub struct Row {
     /// The encodings.
     pub codes: &'static [Code],
     /// Picks the rule for an instruction's operand form.
-    pub select: fn(&Instruction) -> Rule,
+    pub select: fn(&Instruction) -> Step,
     /// What it does to its block; overridden by [`End::Branch`] for what iced calls a branch and
     /// for repeated string instructions.
     pub end: End,
@@ -52,12 +59,19 @@ impl Row {
         self.end = End::Yes;
         self
     }
+
+    /// The instruction is a conditional branch that a block can go on behind.
+    #[must_use]
+    const fn maybe(mut self) -> Self {
+        self.end = End::Maybe;
+        self
+    }
 }
 
 /// Every group's rows.
 #[rustfmt::skip]
 const GROUPS: &[&[Row]] = &[
-    arith::ROWS, branch::ROWS, data::ROWS,
+    arith::ROWS, branch::ROWS, data::ROWS, logic::ROWS, shift::ROWS,
     far::ROWS, far_return::ROWS, interrupt::ROWS, iret::ROWS,
     segment::ROWS, syscall::ROWS, task::ROWS, verify::ROWS,
 ];
@@ -102,13 +116,42 @@ pub fn row(code: Code) -> Option<&'static Row> {
 }
 
 /// The rule of everything that has no row: #UD.
-pub(crate) fn undefined(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
+pub(crate) const UNDEFINED: Step = |cpu, i, left| go_on(cpu, i, left, undefined);
+
+/// #UD.
+fn undefined(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     cpu.ud()
 }
 
-/// One rule for a compare and the conditional branch behind it, where there is one.
-pub(crate) fn fuse(_insns: &[Insn]) -> Option<Insn> {
-    None
+/// Carries out `insn` by `rule`, then goes on with those that are left.
+#[inline(always)]
+pub(crate) fn go_on(
+    cpu: &mut Cpu,
+    insn: &Insn,
+    left: &[Insn],
+    rule: impl Fn(&mut Cpu, &Insn) -> Result<(), Raised>,
+) -> Result<(), Raised> {
+    if rule(cpu, insn).is_err() {
+        return raised(cpu, left);
+    }
+    next(cpu, left)
+}
+
+/// Goes on with the first of the instructions that are left.
+#[inline(always)]
+fn next(cpu: &mut Cpu, left: &[Insn]) -> Result<(), Raised> {
+    match left {
+        [insn, left @ ..] => (insn.step)(cpu, insn, left),
+        [] => Ok(()),
+    }
+}
+
+/// The instruction before those `left` raised: notes how many were not carried out.
+#[cold]
+#[inline(never)]
+fn raised(cpu: &mut Cpu, left: &[Insn]) -> Result<(), Raised> {
+    cpu.left = left.len() + 1;
+    Err(Raised)
 }
 
 #[cfg(test)]

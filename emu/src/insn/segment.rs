@@ -87,8 +87,8 @@ macro_rules! from_segment {
         Row {
             codes: &[iced_x86::Code::$code],
             select: |i| match i.op0_kind() {
-                OpKind::Register => mov_to_register::<$w>,
-                _ => mov_to_memory,
+                OpKind::Register => step!(mov_to_register::<$w>),
+                _ => step!(mov_to_memory),
             },
             end: End::No,
         }

@@ -24,8 +24,9 @@ const PAGE: u64 = 4096;
 pub(crate) enum Target {
     /// Host memory.
     Host(*mut u8),
-    /// Memory that drops writes.
-    Rom(*mut u8),
+    /// Memory that is only read here; a write goes to the board, at this guest physical address
+    /// (as with KVM), which drops it or knows what it means.
+    Rom(*mut u8, u64),
     /// A device, at this guest physical address.
     Device(u64),
 }
@@ -326,7 +327,7 @@ impl Cpu {
     fn read_target(&mut self, target: Target, len: usize) -> u64 {
         match target {
             // SAFETY: `resolve` gave a host address valid for the part of the access in its page.
-            Target::Host(host) | Target::Rom(host) => unsafe { load_bytes_aligned(host, len) },
+            Target::Host(host) | Target::Rom(host, _) => unsafe { load_bytes_aligned(host, len) },
             Target::Device(address) => {
                 let mut data = [0xFF; 8];
                 self.io.mmio_read(address, &mut data[..len]);
@@ -339,8 +340,7 @@ impl Cpu {
         match target {
             // SAFETY: as in `read_target`; `Host` is writable.
             Target::Host(host) => unsafe { store_bytes_aligned(host, len, value) },
-            Target::Rom(_) => {}
-            Target::Device(address) => {
+            Target::Rom(_, address) | Target::Device(address) => {
                 self.io.mmio_write(address, &value.to_le_bytes()[..len]);
             }
         }
@@ -410,7 +410,10 @@ impl Cpu {
         let mark = &range.block.marks[in_block / PAGE as usize];
         if access == Access::Write {
             if range.read_only {
-                return Ok(Target::Rom(host));
+                if !self.alone {
+                    return self.retry();
+                }
+                return Ok(Target::Rom(host, physical));
             }
             mark.fetch_or(DIRTY, Ordering::Relaxed);
             if mark.load(Ordering::Relaxed) & HOLDS_CODE != 0 {

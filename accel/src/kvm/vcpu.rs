@@ -1,0 +1,542 @@
+//! A vCPU of KVM: the run loop, events, and what each exit means.
+//!
+//! KVM finishes an exit for I/O or an MSR only at the next `KVM_RUN`. Events are taken at
+//! instruction boundaries, so before one is looked at, before `run` returns for a kick and before
+//! any state is read, the exit is completed by a `KVM_RUN` with `immediate_exit` set.
+//!
+//! Interrupts go in by `KVM_INTERRUPT` once KVM says it is ready, else an interrupt window is
+//! asked for. INIT, start-up IPI, halt and shutdown are kept here: a processor that does not run
+//! is simply not entered. Not served: SMI (KVM's are not in every kernel).
+
+// UNSAFETY: the union in `kvm_run` is read by its exit reason, data of port I/O lies at an offset
+// in the same mapping, and KVM_INTERRUPT is a raw ioctl.
+#![expect(
+    unsafe_code,
+    reason = "kvm_run is a union; KVM_INTERRUPT is a raw ioctl"
+)]
+
+use std::sync::Arc;
+
+use emu::arch::{Cr0, Seg, exception};
+use emu::io::ApicRefused;
+use emu::state::Activity;
+use emu::{CpuIo, CpuState, Pending};
+use kvm_bindings::{
+    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SET_TPR,
+    KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR,
+    KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
+    KVM_VCPUEVENT_VALID_SHADOW, KVMIO, Msrs as KvmMsrs, kvm_interrupt, kvm_msr_entry, kvm_run,
+};
+use kvm_ioctls::VcpuFd;
+use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::{errno, ioctl_iow_nr};
+
+use super::kick::{self, Kicker};
+use super::memory::{Behind, Touch};
+use super::state::{self, Held};
+use super::{APIC_BASE, Shared, cpuid, host};
+use crate::error::{Bytes, Place};
+use crate::{AccelError, DebugStop, Kick, Vcpu, VcpuExit};
+
+ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
+
+/// x2APIC registers.
+const X2APIC: std::ops::RangeInclusive<u32> = 0x800..=0x8FF;
+/// DR6: single step.
+const DR6_BS: u64 = 1 << 14;
+
+/// A virtual processor.
+pub(super) struct KvmVcpu {
+    fd: VcpuFd,
+    vm: Arc<Shared>,
+    io: Arc<dyn CpuIo>,
+    index: u32,
+    kicker: Arc<Kicker>,
+    held: Held,
+    /// This thread, as signals name it.
+    thread: i32,
+    /// An exit waits for the next `KVM_RUN` to finish it.
+    unfinished: bool,
+    /// The interrupt flags in `kvm_run` are older than the state.
+    stale: bool,
+    /// The board may have something pending.
+    look: bool,
+    /// `kvm_run.apic_base` as last seen.
+    apic_base: u64,
+    /// What finishing an exit brought up, for the next `run`.
+    deferred: Option<VcpuExit>,
+}
+
+/// How one `KVM_RUN` ended.
+enum Entered {
+    /// With an exit to be served.
+    Exit,
+    /// By a signal or `immediate_exit`.
+    Interrupted,
+}
+
+impl KvmVcpu {
+    pub(super) fn new(vm: Arc<Shared>, index: u32, io: Arc<dyn CpuIo>) -> Result<Self, AccelError> {
+        let fd = vm.fd.create_vcpu(index.into());
+        let fd = fd.map_err(host("KVM_CREATE_VCPU"))?;
+        let leaves = cpuid::for_vcpu(&vm.leaves, index);
+        let leaves =
+            leaves.ok_or_else(|| host("KVM_SET_CPUID2")(errno::Error::new(libc::E2BIG)))?;
+        fd.set_cpuid2(&leaves).map_err(host("KVM_SET_CPUID2"))?;
+        if fd.get_tsc_khz().is_ok_and(|khz| khz != vm.tsc_khz)
+            && fd.set_tsc_khz(vm.tsc_khz).is_err()
+        {
+            tracing::warn!(target: "kvm", "no TSC scaling: the guest's TSC runs at the host's rate");
+        }
+        let mut vcpu = Self {
+            kicker: Arc::new(Kicker::new(&fd)?),
+            fd,
+            vm,
+            io,
+            index,
+            held: Held::default(),
+            thread: 0,
+            unfinished: false,
+            stale: false,
+            look: true,
+            apic_base: 0,
+            deferred: None,
+        };
+        let mut reset = CpuState::reset(vcpu.signature());
+        if index != 0 {
+            reset.activity = Activity::WaitForSipi;
+        }
+        vcpu.set_state(&reset)?;
+        Ok(vcpu)
+    }
+
+    /// CPUID.1:EAX, which EDX holds after RESET.
+    fn signature(&self) -> u32 {
+        let leaf = self.vm.leaves.iter().find(|l| l.function == 1);
+        leaf.map_or(0, |l| l.registers[0])
+    }
+
+    /// One `KVM_RUN`, with the task priority brought in and out.
+    fn enter(&mut self) -> Result<Entered, AccelError> {
+        let cr8 = u64::from(self.io.tpr());
+        self.fd.get_kvm_run().cr8 = cr8;
+        let result = self.fd.run().map(|_| ());
+        self.kicker.leave();
+        let run = self.fd.get_kvm_run();
+        let (now, base) = (run.cr8, run.apic_base);
+        self.stale = false;
+        if now != cr8 {
+            self.io.set_tpr(now as u8);
+        }
+        if base != self.apic_base {
+            // Only where KVM has no MSR filter: else the guest's own write came out.
+            self.apic_base = base;
+            if self.io.apic_msr_read(APIC_BASE) != Ok(base)
+                && self.io.apic_msr_write(APIC_BASE, base).is_err()
+            {
+                tracing::debug!(target: "kvm", "the local APIC refuses base {base:#x}");
+            }
+        }
+        match result.map_err(|e| e.errno()) {
+            Ok(()) => Ok(Entered::Exit),
+            Err(libc::EINTR | libc::EAGAIN) => Ok(Entered::Interrupted),
+            Err(errno) => Err(host("KVM_RUN")(errno::Error::new(errno))),
+        }
+    }
+
+    /// Completes a pending exit, so that the registers are architectural.
+    fn finish(&mut self) -> Result<(), AccelError> {
+        while self.unfinished {
+            self.unfinished = false;
+            self.kicker.only_complete();
+            match self.enter()? {
+                Entered::Interrupted => {}
+                // A second half of the same access, or a debug stop right after it.
+                Entered::Exit => self.deferred = self.serve()?.or(self.deferred),
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes a pending exit and brings KVM's interrupt flags to this instruction boundary.
+    fn settle(&mut self) -> Result<(), AccelError> {
+        self.unfinished |= self.stale;
+        self.finish()
+    }
+
+    /// Looks at what the board has pending. Returns why the guest cannot be entered, if so.
+    fn attend(&mut self) -> Result<Option<VcpuExit>, AccelError> {
+        let mut pending = self.io.pending();
+        if pending.contains(Pending::INIT) {
+            self.io.take(Pending::INIT);
+            self.init()?;
+            pending = self.io.pending();
+        }
+        if pending.contains(Pending::SIPI) {
+            let vector = self.io.take(Pending::SIPI);
+            self.start_up(vector)?;
+        }
+        match self.held.activity {
+            Activity::WaitForSipi => return Ok(Some(VcpuExit::Halted)),
+            Activity::Shutdown => return Ok(Some(VcpuExit::TripleFault)),
+            Activity::Running | Activity::Halted => {}
+        }
+        if pending.contains(Pending::SMI) {
+            self.io.take(Pending::SMI);
+            tracing::debug!(target: "kvm", "SMI dropped: not served on KVM");
+        }
+        if pending.contains(Pending::NMI) {
+            self.nmi()?;
+        }
+        if pending.contains(Pending::INTERRUPT) {
+            self.interrupt()?;
+        } else {
+            self.fd.get_kvm_run().request_interrupt_window = 0;
+        }
+        // What was not taken comes up again with the window or the next signal.
+        self.look = false;
+        Ok((self.held.activity == Activity::Halted).then_some(VcpuExit::Halted))
+    }
+
+    /// Takes an NMI. While NMIs are masked KVM keeps one, and a halted processor stays so.
+    fn nmi(&mut self) -> Result<(), AccelError> {
+        self.finish()?;
+        if self.held.activity == Activity::Halted {
+            let events = self.fd.get_vcpu_events();
+            if events.map_err(host("KVM_GET_VCPU_EVENTS"))?.nmi.masked != 0 {
+                return Ok(());
+            }
+            self.held.activity = Activity::Running;
+        }
+        self.io.take(Pending::NMI);
+        self.fd.nmi().map_err(host("KVM_NMI"))
+    }
+
+    /// Takes a maskable interrupt if KVM is ready for one, else asks for the window.
+    fn interrupt(&mut self) -> Result<(), AccelError> {
+        self.settle()?;
+        let halted = self.held.activity == Activity::Halted;
+        let enabled = self.fd.get_kvm_run().if_flag != 0;
+        if halted && !enabled {
+            return Ok(());
+        }
+        if halted && self.fd.get_kvm_run().ready_for_interrupt_injection == 0 {
+            self.end_shadow()?;
+        }
+        let run = self.fd.get_kvm_run();
+        if !enabled || run.ready_for_interrupt_injection == 0 {
+            run.request_interrupt_window = 1;
+            return Ok(());
+        }
+        let Some(vector) = self.io.ack_interrupt() else {
+            self.fd.get_kvm_run().request_interrupt_window = 0;
+            return Ok(());
+        };
+        let interrupt = kvm_interrupt { irq: vector.into() };
+        // SAFETY: the kernel reads one `kvm_interrupt`.
+        if unsafe { ioctl_with_ref(&self.fd, KVM_INTERRUPT(), &interrupt) } != 0 {
+            return Err(host("KVM_INTERRUPT")(errno::Error::last()));
+        }
+        self.held.activity = Activity::Running;
+        let more = self.io.pending().contains(Pending::INTERRUPT);
+        let run = self.fd.get_kvm_run();
+        run.ready_for_interrupt_injection = 0;
+        run.request_interrupt_window = more.into();
+        Ok(())
+    }
+
+    /// Whether a window that was asked for is open: not every KVM makes an exit of its own when
+    /// another one comes first.
+    fn window_is_open(&mut self) -> bool {
+        let run = self.fd.get_kvm_run();
+        run.request_interrupt_window != 0
+            && run.if_flag != 0
+            && run.ready_for_interrupt_injection != 0
+    }
+
+    /// HLT has executed, so a shadow of the STI before it is over, whatever KVM still shows.
+    fn end_shadow(&mut self) -> Result<(), AccelError> {
+        let events = self.fd.get_vcpu_events();
+        let mut events = events.map_err(host("KVM_GET_VCPU_EVENTS"))?;
+        if events.interrupt.shadow == 0 {
+            return Ok(());
+        }
+        events.interrupt.shadow = 0;
+        events.flags = KVM_VCPUEVENT_VALID_SHADOW;
+        let set = self.fd.set_vcpu_events(&events);
+        set.map_err(host("KVM_SET_VCPU_EVENTS"))?;
+        self.stale = true;
+        self.settle()
+    }
+
+    /// INIT. SDM Vol. 3A, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or
+    /// INIT": x87, SSE, MSRs and the cache bits of CR0 stay.
+    fn init(&mut self) -> Result<(), AccelError> {
+        self.finish()?;
+        let before = self.read()?;
+        let kept = before.cr0 & (Cr0::CD | Cr0::NW);
+        let mut after = CpuState::reset(self.signature());
+        after.cr0 = after.cr0.difference(Cr0::CD | Cr0::NW) | kept;
+        after.fpu = before.fpu;
+        after.msrs = before.msrs;
+        after.xcr0 = before.xcr0;
+        after.smbase = before.smbase;
+        if self.index != 0 {
+            after.activity = Activity::WaitForSipi;
+        }
+        self.write(&after)
+    }
+
+    /// A start-up IPI, ignored by a processor that does not wait for one.
+    fn start_up(&mut self, vector: u8) -> Result<(), AccelError> {
+        if self.held.activity != Activity::WaitForSipi {
+            return Ok(());
+        }
+        self.finish()?;
+        let mut state = self.read()?;
+        let cs = &mut state.segments[Seg::Cs as usize];
+        cs.selector = u16::from(vector) << 8;
+        cs.base = u64::from(vector) << 12;
+        state.rip = 0;
+        state.activity = Activity::Running;
+        self.write(&state)
+    }
+
+    /// The state as KVM has it now.
+    fn read(&self) -> Result<CpuState, AccelError> {
+        state::get(&self.fd, &self.vm, &self.held)
+    }
+
+    fn write(&mut self, to: &CpuState) -> Result<(), AccelError> {
+        state::set(&self.fd, &self.vm, &mut self.held, &*self.io, to)?;
+        self.stale = true;
+        self.look = true;
+        self.deferred = None;
+        Ok(())
+    }
+
+    /// Serves the exit in `kvm_run`. Returns what the machine's loop must decide.
+    fn serve(&mut self) -> Result<Option<VcpuExit>, AccelError> {
+        let run = self.fd.get_kvm_run();
+        match run.exit_reason {
+            KVM_EXIT_IO => {
+                self.unfinished = true;
+                port(run, &*self.io);
+            }
+            KVM_EXIT_MMIO => {
+                self.unfinished = true;
+                mmio(run, &self.vm, &*self.io);
+            }
+            KVM_EXIT_X86_RDMSR | KVM_EXIT_X86_WRMSR => {
+                self.unfinished = true;
+                self.msr()?;
+            }
+            KVM_EXIT_HLT => {
+                self.held.activity = Activity::Halted;
+                self.look = true;
+            }
+            // Interrupts are on again, or the task priority fell.
+            KVM_EXIT_IRQ_WINDOW_OPEN | KVM_EXIT_SET_TPR => self.look = true,
+            KVM_EXIT_INTR => {}
+            KVM_EXIT_SHUTDOWN => {
+                self.held.activity = Activity::Shutdown;
+                return Ok(Some(VcpuExit::TripleFault));
+            }
+            KVM_EXIT_SYSTEM_EVENT => {
+                tracing::info!(target: "kvm", "the kernel reports a system event");
+                return Err(self.unknown(KVM_EXIT_SYSTEM_EVENT)?);
+            }
+            KVM_EXIT_DEBUG => return self.debug().map(Some),
+            KVM_EXIT_FAIL_ENTRY => {
+                // SAFETY: the exit reason says which member of the union is valid.
+                let reason =
+                    unsafe { run.__bindgen_anon_1.fail_entry }.hardware_entry_failure_reason;
+                return Err(AccelError::FailEntry {
+                    reason,
+                    place: self.place()?,
+                });
+            }
+            KVM_EXIT_INTERNAL_ERROR => {
+                let (suberror, bytes) = internal(run);
+                return Err(AccelError::Internal {
+                    suberror,
+                    bytes,
+                    place: self.place()?,
+                });
+            }
+            exit => return Err(self.unknown(exit)?),
+        }
+        Ok(None)
+    }
+
+    fn place(&self) -> Result<Box<Place>, AccelError> {
+        Ok(Box::new(Place(self.read()?)))
+    }
+
+    fn unknown(&self, exit: u32) -> Result<AccelError, AccelError> {
+        let place = self.place()?;
+        Ok(AccelError::UnknownExit { exit, place })
+    }
+
+    /// A debug stop: only ever asked for by the user.
+    fn debug(&mut self) -> Result<VcpuExit, AccelError> {
+        // SAFETY: called for KVM_EXIT_DEBUG, whose member of the union this is.
+        let arch = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.debug }.arch;
+        let step = arch.exception == u32::from(exception::DB) && arch.dr6 & DR6_BS != 0;
+        Ok(VcpuExit::Debug(if step {
+            DebugStop::Step
+        } else {
+            DebugStop::Breakpoint(arch.pc)
+        }))
+    }
+
+    /// An MSR that is the board's, or that KVM does not know: #GP.
+    fn msr(&mut self) -> Result<(), AccelError> {
+        let run = self.fd.get_kvm_run();
+        let write = run.exit_reason == KVM_EXIT_X86_WRMSR;
+        // SAFETY: called for the two MSR exits, whose member of the union this is.
+        let exit = unsafe { &mut run.__bindgen_anon_1.msr };
+        let (index, data) = (exit.index, exit.data);
+        let result = if index != APIC_BASE && !X2APIC.contains(&index) {
+            Err(ApicRefused)
+        } else if write {
+            self.io.apic_msr_write(index, data).map(|()| data)
+        } else {
+            self.io.apic_msr_read(index)
+        };
+        exit.error = result.is_err().into();
+        match result {
+            Ok(value) => exit.data = value,
+            Err(_) => {
+                let what = if write { "WRMSR" } else { "RDMSR" };
+                tracing::debug!(target: "kvm", "{what} {index:#x}: #GP");
+            }
+        }
+        if write && index == APIC_BASE && result.is_ok() {
+            self.tell_apic_base(data)?;
+        }
+        Ok(())
+    }
+
+    /// KVM's own copy of the APIC base decides CPUID.1:EDX.APIC.
+    fn tell_apic_base(&mut self, data: u64) -> Result<(), AccelError> {
+        let entry = kvm_msr_entry {
+            index: APIC_BASE,
+            data,
+            ..Default::default()
+        };
+        if let Ok(msrs) = KvmMsrs::from_entries(&[entry])
+            && self.fd.set_msrs(&msrs).map_err(host("KVM_SET_MSRS"))? == 1
+        {
+            self.apic_base = data;
+        }
+        Ok(())
+    }
+}
+
+impl Vcpu for KvmVcpu {
+    fn run(&mut self) -> Result<VcpuExit, AccelError> {
+        self.thread = kick::this_thread();
+        self.look = true;
+        loop {
+            if let Some(exit) = self.deferred.take() {
+                return Ok(exit);
+            }
+            let (look, back) = self.kicker.take();
+            self.look |= look;
+            if back {
+                self.finish()?;
+                return Ok(VcpuExit::Kicked);
+            }
+            if self.look
+                && let Some(exit) = self.attend()?
+            {
+                return Ok(exit);
+            }
+            if self.deferred.is_some() || !self.kicker.enter(self.thread) {
+                continue;
+            }
+            self.unfinished = false;
+            if let Entered::Exit = self.enter()?
+                && let Some(exit) = self.serve()?
+            {
+                return Ok(exit);
+            }
+            self.look |= self.window_is_open();
+        }
+    }
+
+    fn state(&mut self) -> Result<CpuState, AccelError> {
+        self.finish()?;
+        self.read()
+    }
+
+    fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
+        self.finish()?;
+        self.write(state)
+    }
+
+    fn kicker(&self) -> Arc<dyn Kick> {
+        Arc::clone(&self.kicker) as Arc<dyn Kick>
+    }
+}
+
+/// Port I/O: all items of the exit in one call.
+fn port(run: &mut kvm_run, io: &dyn CpuIo) {
+    // SAFETY: called for KVM_EXIT_IO, whose member of the union this is.
+    let exit = unsafe { run.__bindgen_anon_1.io };
+    let width = usize::from(exit.size);
+    let start = (&raw mut *run).cast::<u8>();
+    // SAFETY: the kernel says where in the vCPU's mapping it has put, or expects, `count` items
+    // of `size` bytes; that is the page after `kvm_run`, so `run` itself is not aliased.
+    let data = unsafe {
+        std::slice::from_raw_parts_mut(
+            start.add(exit.data_offset as usize),
+            width * exit.count as usize,
+        )
+    };
+    if u32::from(exit.direction) == KVM_EXIT_IO_IN {
+        data.fill(0xFF);
+        io.port_read(exit.port, width, data);
+    } else {
+        io.port_write(exit.port, width, data);
+    }
+}
+
+/// An access to what no slot covers, or a write to a read-only slot.
+fn mmio(run: &mut kvm_run, vm: &Shared, io: &dyn CpuIo) {
+    // SAFETY: called for KVM_EXIT_MMIO, whose member of the union this is.
+    let exit = unsafe { &mut run.__bindgen_anon_1.mmio };
+    let write = exit.is_write != 0;
+    let data = &mut exit.data[..(exit.len as usize).min(8)];
+    let touch = if write {
+        Touch::Write(data)
+    } else {
+        Touch::Read(data)
+    };
+    match vm.memory.touch(exit.phys_addr, touch) {
+        Behind::Memory => {}
+        Behind::Device(address) if write => io.mmio_write(address, data),
+        Behind::Device(address) => {
+            data.fill(0xFF);
+            io.mmio_read(address, data);
+        }
+    }
+}
+
+/// The suberror of KVM_EXIT_INTERNAL_ERROR, and the instruction where it is given.
+fn internal(run: &kvm_run) -> (u32, Bytes) {
+    // SAFETY: called for KVM_EXIT_INTERNAL_ERROR, whose member of the union this is.
+    let suberror = unsafe { run.__bindgen_anon_1.internal }.suberror;
+    // SAFETY: the emulation view of the same plain numbers.
+    let failure = unsafe { run.__bindgen_anon_1.emulation_failure };
+    let given = u64::from(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
+    if suberror != KVM_INTERNAL_ERROR_EMULATION || failure.ndata < 3 || failure.flags & given == 0 {
+        return (suberror, Bytes::default());
+    }
+    // SAFETY: the flag says that the bytes are there.
+    let insn = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
+    let len = usize::from(insn.insn_size).min(insn.insn_bytes.len());
+    (suberror, Bytes::new(&insn.insn_bytes[..len]))
+}

@@ -1,0 +1,944 @@
+//! The KVM engine, wherever `/dev/kvm` opens: small guests of plain integer code that also run on
+//! a KVM without virtualisation hardware.
+//!
+//! Without KVM each test prints `SKIPPED kvm: reason`; `TESTSUITE_REQUIRE=kvm` makes that a
+//! failure.
+
+// UNSAFETY: guest memory is a raw allocation, as the engine takes it.
+#![cfg(all(feature = "kvm", target_os = "linux"))]
+#![expect(unsafe_code, reason = "guest memory is a raw allocation")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::VecDeque;
+use std::io::Write;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use accel::kvm::{Kvm, KvmVm};
+use accel::{
+    AccelError, CpuIo, CpuModel, CpuState, MemoryMap, Pending, Vcpu, VcpuExit, Vm, VmConfig,
+};
+use emu::arch::cpuid::Leaf;
+use emu::arch::{Cr0, Cr4, Efer, Gpr, RFlags, Seg, Segment, TableRegister};
+use emu::io::ApicRefused;
+use emu::memory::{Block, DIRTY, Range};
+use emu::state::{Activity, Shadow};
+
+/// Where the snippets are loaded.
+const CODE: u64 = 0x1000;
+/// Where interrupt handlers are loaded.
+const HANDLER: u64 = 0x1100;
+/// Guest RAM.
+const RAM: u64 = 4 << 20;
+/// Holes of the map: video memory, and a ROM.
+const VIDEO: u64 = 0xA_0000;
+const ROM: u64 = 0xF_0000;
+const HIGH: u64 = 0x10_0000;
+/// No test of this file takes longer than this to run its guest.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+static SKIPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Says so on the process's own stderr, which the test harness does not hide.
+fn skip(reason: &dyn std::fmt::Display) {
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    let _ = writeln!(std::io::stderr(), "SKIPPED kvm: {reason} ({count} so far)");
+}
+
+/// KVM, or `None` after a loud skip.
+fn kvm() -> Option<Kvm> {
+    match Kvm::open() {
+        Ok(kvm) => Some(kvm),
+        Err(e) => {
+            let required = std::env::var("TESTSUITE_REQUIRE").is_ok_and(|v| v.contains("kvm"));
+            assert!(!required, "kvm is required: {e}");
+            skip(&e);
+            None
+        }
+    }
+}
+
+/// What the guest did, as the board saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    In(u16, usize, usize),
+    Out(u16, usize, Vec<u8>),
+    Read(u64, usize),
+    Write(u64, Vec<u8>),
+    Ack(u8),
+    Msr(u32, Option<u64>),
+}
+
+type Hook = Box<dyn Fn(u16) + Send + Sync>;
+
+/// A board that notes everything.
+#[derive(Default)]
+struct Board {
+    seen: Mutex<Vec<Seen>>,
+    events: AtomicU8,
+    vectors: Mutex<VecDeque<u8>>,
+    tpr: AtomicU8,
+    /// Called after each port access.
+    hook: OnceLock<Hook>,
+}
+
+impl Board {
+    fn note(&self, what: Seen) {
+        self.seen.lock().unwrap().push(what);
+    }
+
+    fn seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+
+    fn raise(&self, vector: u8) {
+        self.vectors.lock().unwrap().push_back(vector);
+    }
+
+    fn post(&self, which: Pending) {
+        self.events.fetch_or(which.bits(), Ordering::SeqCst);
+    }
+
+    fn hook(&self, port: u16) {
+        if let Some(hook) = self.hook.get() {
+            hook(port);
+        }
+    }
+}
+
+impl CpuIo for Board {
+    fn port_read(&self, port: u16, width: usize, data: &mut [u8]) {
+        for (i, byte) in data.iter_mut().enumerate() {
+            *byte = 0xA1 + i as u8;
+        }
+        self.note(Seen::In(port, width, data.len()));
+        self.hook(port);
+    }
+    fn port_write(&self, port: u16, width: usize, data: &[u8]) {
+        self.note(Seen::Out(port, width, data.to_vec()));
+        self.hook(port);
+    }
+    fn mmio_read(&self, address: u64, data: &mut [u8]) {
+        for (i, byte) in data.iter_mut().enumerate() {
+            *byte = 0xC1 + i as u8;
+        }
+        self.note(Seen::Read(address, data.len()));
+    }
+    fn mmio_write(&self, address: u64, data: &[u8]) {
+        self.note(Seen::Write(address, data.to_vec()));
+    }
+    fn pending(&self) -> Pending {
+        let mut all = Pending::from_bits_retain(self.events.load(Ordering::SeqCst));
+        all.set(Pending::INTERRUPT, !self.vectors.lock().unwrap().is_empty());
+        all
+    }
+    fn ack_interrupt(&self) -> Option<u8> {
+        let vector = self.vectors.lock().unwrap().pop_front()?;
+        self.note(Seen::Ack(vector));
+        Some(vector)
+    }
+    fn take(&self, which: Pending) -> u8 {
+        self.events.fetch_and(!which.bits(), Ordering::SeqCst);
+        if which == Pending::SIPI { 2 } else { 0 }
+    }
+    fn apic_msr_read(&self, msr: u32) -> Result<u64, ApicRefused> {
+        match msr {
+            0x1B => Ok(0xFEE0_0900),
+            0x802 => Ok(7),
+            _ => Err(ApicRefused),
+        }
+    }
+    fn apic_msr_write(&self, msr: u32, value: u64) -> Result<(), ApicRefused> {
+        self.note(Seen::Msr(msr, Some(value)));
+        Ok(())
+    }
+    fn tpr(&self) -> u8 {
+        self.tpr.load(Ordering::SeqCst)
+    }
+    fn set_tpr(&self, cr8: u8) {
+        self.tpr.store(cr8, Ordering::SeqCst);
+    }
+    fn tsc(&self) -> u64 {
+        0
+    }
+}
+
+/// Guest memory: one zeroed allocation.
+struct Ram {
+    at: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: only an address; the tests touch it through volatile accesses.
+unsafe impl Send for Ram {}
+// SAFETY: as above.
+unsafe impl Sync for Ram {}
+
+impl Ram {
+    fn new() -> Self {
+        let layout = Layout::from_size_align(RAM as usize, 4096).unwrap();
+        // SAFETY: the layout is not empty.
+        let at = NonNull::new(unsafe { alloc_zeroed(layout) });
+        let at = at.unwrap_or_else(|| handle_alloc_error(layout));
+        Self { at, layout }
+    }
+
+    fn write(&self, at: u64, bytes: &[u8]) {
+        assert!(at as usize + bytes.len() <= self.layout.size());
+        for (i, &byte) in bytes.iter().enumerate() {
+            // SAFETY: inside the allocation, as just checked.
+            unsafe { self.at.as_ptr().add(at as usize + i).write_volatile(byte) };
+        }
+    }
+
+    fn read<const N: usize>(&self, at: u64) -> [u8; N] {
+        assert!(at as usize + N <= self.layout.size());
+        // SAFETY: inside the allocation, as just checked.
+        std::array::from_fn(|i| unsafe { self.at.as_ptr().add(at as usize + i).read_volatile() })
+    }
+}
+
+impl Drop for Ram {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and nobody has the address any more.
+        unsafe { dealloc(self.at.as_ptr(), self.layout) };
+    }
+}
+
+/// What the ROM is under the map's control to be.
+#[derive(Clone, Copy, Default)]
+struct Wiring {
+    rom_writable: bool,
+    a20_off: bool,
+    log_dirty: bool,
+}
+
+fn map(ram: &Arc<Ram>, wiring: Wiring) -> MemoryMap {
+    let block = Block {
+        host: ram.at,
+        len: RAM,
+        marks: (0..RAM / 4096).map(|_| AtomicU8::new(0)).collect(),
+        owner: Arc::clone(ram) as Arc<dyn std::any::Any + Send + Sync>,
+    };
+    let range = |start, end, read_only| Range {
+        start,
+        len: end - start,
+        block: block.clone(),
+        offset: start,
+        read_only,
+        log_dirty: wiring.log_dirty,
+    };
+    let ranges = vec![
+        range(0, VIDEO, false),
+        range(ROM, HIGH, !wiring.rom_writable),
+        range(HIGH, RAM, false),
+    ];
+    MemoryMap::new(ranges, !wiring.a20_off).unwrap()
+}
+
+fn model() -> CpuModel {
+    let leaf = |function, index, registers| Leaf {
+        function,
+        index,
+        registers,
+    };
+    CpuModel {
+        name: "test",
+        leaves: vec![
+            leaf(0, None, [7, 0x756E_6547, 0x6C65_746E, 0x4965_6E69]),
+            leaf(1, None, [0x663, 0x800, 0x0020_2001, 0x078B_FBFD]),
+            leaf(7, Some(0), [0, 0, 0, 0]),
+            leaf(0x8000_0000, None, [0x8000_0008, 0, 0, 0]),
+            leaf(0x8000_0001, None, [0x663, 0, 1, 0x2C10_0800]),
+            leaf(0x8000_0008, None, [0x3028, 0, 0, 0]),
+        ],
+    }
+}
+
+/// One machine with one processor.
+struct Guest {
+    vm: Arc<KvmVm>,
+    vcpu: Box<dyn Vcpu>,
+    board: Arc<Board>,
+    ram: Arc<Ram>,
+}
+
+impl Guest {
+    fn new(kvm: &Kvm) -> Self {
+        let config = VmConfig {
+            cpu: model(),
+            tsc_hz: 2_000_000_000,
+        };
+        let vm = Arc::new(kvm.create(&config).unwrap());
+        let ram = Arc::new(Ram::new());
+        vm.set_memory_map(map(&ram, Wiring::default())).unwrap();
+        let board = Arc::new(Board::default());
+        let vcpu = vm
+            .create_vcpu(0, Arc::clone(&board) as Arc<dyn CpuIo>)
+            .unwrap();
+        Self {
+            vm,
+            vcpu,
+            board,
+            ram,
+        }
+    }
+
+    fn real(kvm: &Kvm, code: &[u8]) -> Self {
+        let mut guest = Self::new(kvm);
+        guest.ram.write(CODE, code);
+        guest.vcpu.set_state(&real_state()).unwrap();
+        guest
+    }
+
+    fn long(kvm: &Kvm, code: &[u8]) -> Self {
+        let mut guest = Self::new(kvm);
+        guest.ram.write(CODE, code);
+        guest.page_tables();
+        guest.vcpu.set_state(&long_state()).unwrap();
+        guest
+    }
+
+    /// 1 GiB mapped one to one in 2 MiB pages.
+    fn page_tables(&self) {
+        self.ram.write(0x1_0000, &0x1_1003_u64.to_le_bytes());
+        self.ram.write(0x1_1000, &0x1_2003_u64.to_le_bytes());
+        for i in 0..512_u64 {
+            self.ram
+                .write(0x1_2000 + i * 8, &(i << 21 | 0x83).to_le_bytes());
+        }
+    }
+
+    /// A real-mode handler for `vector`.
+    fn handler(&self, vector: u8, code: &[u8]) {
+        self.ram.write(HANDLER, code);
+        self.ram
+            .write(u64::from(vector) * 4, &(HANDLER as u32).to_le_bytes());
+    }
+
+    /// Runs, but not for ever.
+    fn try_run(&mut self) -> Result<VcpuExit, AccelError> {
+        let done = Arc::new(AtomicBool::new(false));
+        let (kicker, over) = (self.vcpu.kicker(), Arc::clone(&done));
+        let watch = thread::spawn(move || {
+            thread::park_timeout(PATIENCE);
+            if !over.load(Ordering::SeqCst) {
+                kicker.kick();
+            }
+        });
+        let exit = self.vcpu.run();
+        done.store(true, Ordering::SeqCst);
+        watch.thread().unpark();
+        watch.join().unwrap();
+        exit
+    }
+
+    fn run(&mut self) -> VcpuExit {
+        self.try_run().unwrap()
+    }
+
+    fn gpr(&mut self, which: Gpr) -> u64 {
+        self.vcpu.state().unwrap().gpr[which as usize]
+    }
+
+    /// Kicks whenever the guest touches `port`.
+    fn kick_at(&self, port: u16) {
+        let kicker = self.vcpu.kicker();
+        let hook: Hook = Box::new(move |p| {
+            if p == port {
+                kicker.kick();
+            }
+        });
+        assert!(self.board.hook.set(hook).is_ok());
+    }
+}
+
+fn real_state() -> CpuState {
+    let mut state = CpuState::reset(0x663);
+    state.segments[Seg::Cs as usize].selector = 0;
+    state.segments[Seg::Cs as usize].base = 0;
+    state.rip = CODE;
+    state.gpr[Gpr::Rsp as usize] = 0x8000;
+    state.idtr.limit = 0x3FF;
+    state
+}
+
+fn long_state() -> CpuState {
+    let mut state = CpuState::reset(0x663);
+    let flat = |selector, access| Segment {
+        selector,
+        base: 0,
+        limit: u32::MAX,
+        access,
+    };
+    for seg in [Seg::Es, Seg::Ss, Seg::Ds, Seg::Fs, Seg::Gs] {
+        state.segments[seg as usize] = flat(0x10, 0xC093);
+    }
+    state.segments[Seg::Cs as usize] = flat(8, 0xA09B);
+    state.cr0 = Cr0::PE | Cr0::PG | Cr0::ET | Cr0::NE | Cr0::WP;
+    state.cr4 = Cr4::PAE | Cr4::OSFXSR;
+    state.cr3 = 0x1_0000;
+    state.efer = Efer::LME | Efer::LMA | Efer::SCE | Efer::NXE;
+    state.rip = CODE;
+    state.gpr[Gpr::Rsp as usize] = 0x8000;
+    state.idtr = TableRegister { base: 0, limit: 0 };
+    state
+}
+
+#[test]
+fn port_io_comes_in_every_width() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xB0, 0x11, 0xE6, 0x10,                                     // mov al, 11h; out 10h, al
+        0xB8, 0x33, 0x22, 0xE7, 0x12,                               // mov ax, 2233h; out 12h, ax
+        0x66, 0xB8, 0x77, 0x66, 0x55, 0x44, 0x66, 0xE7, 0x14,       // mov eax, ..; out 14h, eax
+        0xE4, 0x20, 0x88, 0xC3,                                     // in al, 20h; mov bl, al
+        0xE5, 0x22, 0x89, 0xC1,                                     // in ax, 22h; mov cx, ax
+        0x66, 0xE5, 0x24, 0xF4,                                     // in eax, 24h; hlt
+    ]);
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    let expected = [
+        Seen::Out(0x10, 1, vec![0x11]),
+        Seen::Out(0x12, 2, vec![0x33, 0x22]),
+        Seen::Out(0x14, 4, vec![0x77, 0x66, 0x55, 0x44]),
+        Seen::In(0x20, 1, 1),
+        Seen::In(0x22, 2, 2),
+        Seen::In(0x24, 4, 4),
+    ];
+    assert_eq!(guest.board.seen(), expected);
+    assert_eq!(guest.gpr(Gpr::Rax), 0xA4A3_A2A1);
+    assert_eq!(guest.gpr(Gpr::Rcx), 0xA2A1);
+    assert_eq!(guest.gpr(Gpr::Rbx), 0xA1);
+    assert_eq!(guest.vcpu.state().unwrap().activity, Activity::Halted);
+}
+
+#[test]
+fn string_io_moves_every_item() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xFC, 0xBE, 0x00, 0x20, 0xB9, 0x08, 0x00, 0xBA, 0x02, 0x04, // cld; mov si, 2000h; mov cx, 8; mov dx, 402h
+        0xF3, 0x6E,                                                 // rep outsb
+        0xBF, 0x00, 0x30, 0xB9, 0x04, 0x00, 0xF3, 0x6D, 0xF4,       // mov di, 3000h; mov cx, 4; rep insw; hlt
+    ]);
+    guest.ram.write(0x2000, b"string8!");
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    let (mut out, mut items) = (Vec::new(), 0);
+    for seen in guest.board.seen() {
+        match seen {
+            Seen::Out(0x402, 1, data) => out.extend(data),
+            Seen::In(0x402, 2, len) => items += len / 2,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(out, b"string8!");
+    assert_eq!(items, 4);
+    assert_eq!(guest.ram.read::<2>(0x3000), [0xA1, 0xA2]);
+    assert_eq!(guest.gpr(Gpr::Rdi), 0x3008);
+}
+
+#[test]
+fn device_memory_is_a_callback_and_rom_is_not_written() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xB8, 0x00, 0xB8, 0x8E, 0xD8,                               // mov ax, B800h; mov ds, ax
+        0xC7, 0x06, 0x10, 0x00, 0x34, 0x12,                         // mov word [10h], 1234h
+        0x66, 0xA1, 0x20, 0x00, 0x66, 0x89, 0xC1,                   // mov eax, [20h]; mov ecx, eax
+        0xB8, 0x00, 0xF0, 0x8E, 0xD8,                               // mov ax, F000h; mov ds, ax
+        0xC6, 0x06, 0x00, 0x00, 0x55, 0xA0, 0x00, 0x00, 0xF4,       // mov byte [0], 55h; mov al, [0]; hlt
+    ]);
+    guest.ram.write(ROM, &[0xEA]);
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    let expected = [
+        Seen::Write(0xB_8010, vec![0x34, 0x12]),
+        Seen::Read(0xB_8020, 4),
+    ];
+    assert_eq!(guest.board.seen(), expected);
+    assert_eq!(guest.gpr(Gpr::Rcx), 0xC4C3_C2C1);
+    assert_eq!(guest.gpr(Gpr::Rax) & 0xFF, 0xEA);
+}
+
+#[test]
+fn long_mode_reaches_ports_and_device_memory() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::long(&kvm, &[
+        0xBB, 0x00, 0x80, 0x0B, 0x00,                               // mov ebx, B8000h
+        0x48, 0x8B, 0x03,                                           // mov rax, [rbx]
+        0x48, 0x89, 0x43, 0x08,                                     // mov [rbx+8], rax
+        0xE6, 0x80,                                                 // out 80h, al
+        0xB8, 0x05, 0x00, 0x00, 0x00, 0x44, 0x0F, 0x22, 0xC0,       // mov eax, 5; mov cr8, rax
+        0xF4,
+    ]);
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    let bytes: Vec<u8> = (0xC1..=0xC8).collect();
+    let expected = [
+        Seen::Read(0xB_8000, 8),
+        Seen::Write(0xB_8008, bytes),
+        Seen::Out(0x80, 1, vec![0xC1]),
+    ];
+    assert_eq!(guest.board.seen(), expected);
+    assert_eq!(guest.board.tpr(), 5);
+}
+
+#[test]
+fn a_triple_fault_is_reported_until_the_state_is_replaced() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::long(&kvm, &[0x0F, 0x0B]);
+    assert_eq!(guest.run(), VcpuExit::TripleFault);
+    assert_eq!(guest.run(), VcpuExit::TripleFault);
+    guest.ram.write(CODE, &[0xF4]);
+    guest.vcpu.set_state(&real_state()).unwrap();
+    assert_eq!(guest.run(), VcpuExit::Halted);
+}
+
+#[test]
+fn an_interrupt_waits_for_its_window() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xE6, 0x50, 0xE6, 0x51, 0xFB,                               // out 50h, al; out 51h, al; sti
+        0xB9, 0x00, 0x20, 0xE2, 0xFE,                               // mov cx, 2000h; loop $ (see below)
+        0xE6, 0x52, 0xFA, 0xF4,                                     // out 52h, al; cli; hlt
+    ]);
+    // A KVM that emulates looks at the window only once in some hundred instructions: the loop.
+    guest.handler(0x20, &[0xE6, 0x60, 0xCF]); // out 60h, al; iret
+    let (board, kicker) = (Arc::downgrade(&guest.board), guest.vcpu.kicker());
+    let hook: Hook = Box::new(move |port| {
+        if port == 0x50 {
+            let board = board.upgrade().unwrap();
+            board.raise(0x20);
+            board.raise(0x20);
+            kicker.signal();
+        }
+    });
+    assert!(guest.board.hook.set(hook).is_ok());
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    let out = |port| Seen::Out(port, 1, vec![0]);
+    let expected = [
+        out(0x50),
+        out(0x51),
+        Seen::Ack(0x20),
+        out(0x60),
+        Seen::Ack(0x20),
+        out(0x60),
+        out(0x52),
+    ];
+    assert_eq!(guest.board.seen(), expected);
+    assert_eq!(guest.gpr(Gpr::Rsp), 0x8000);
+}
+
+#[test]
+fn a_halted_processor_wakes_for_interrupt_and_nmi() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xFB, 0xF4, 0xE6, 0x61, 0xFA, 0xF4, 0xE6, 0x62, 0xF4,       // sti; hlt; out 61h; cli; hlt; out 62h; hlt
+    ]);
+    guest.handler(0x21, &[0xE6, 0x60, 0xCF]);
+    guest.handler(2, &[0xE6, 0x60, 0xCF]);
+    let out = |port| Seen::Out(port, 1, vec![0]);
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.run(), VcpuExit::Halted, "nothing woke it");
+    guest.board.raise(0x21);
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.board.seen(), [Seen::Ack(0x21), out(0x60), out(0x61)]);
+    guest.board.raise(0x21);
+    assert_eq!(guest.run(), VcpuExit::Halted, "interrupts are off");
+    assert_eq!(guest.board.seen(), []);
+    guest.board.post(Pending::NMI);
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.board.seen(), [out(0x60), out(0x62)]);
+}
+
+#[test]
+fn no_kick_is_lost() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::real(&kvm, &[0xEB, 0xFE]); // jmp $
+    let kicker = guest.vcpu.kicker();
+    kicker.kick();
+    assert_eq!(guest.run(), VcpuExit::Kicked, "a kick before run counts");
+    let (asked, answers) = std::sync::mpsc::channel::<Duration>();
+    let other = thread::spawn(move || {
+        for delay in answers {
+            thread::sleep(delay);
+            kicker.kick();
+        }
+    });
+    let mut worst = Duration::ZERO;
+    for i in 0..300_u64 {
+        let delay = Duration::from_micros(i * 37 % 200);
+        let start = Instant::now();
+        asked.send(delay).unwrap();
+        assert_eq!(guest.vcpu.run().unwrap(), VcpuExit::Kicked);
+        worst = worst.max(start.elapsed().saturating_sub(delay));
+    }
+    drop(asked);
+    other.join().unwrap();
+    assert!(worst < Duration::from_secs(2), "{worst:?}");
+}
+
+#[test]
+fn a_signal_from_another_thread_brings_the_interrupt_in() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::real(&kvm, &[0xFB, 0xEB, 0xFE]); // sti; jmp $
+    guest.handler(0x22, &[0xE6, 0x60, 0xCF]);
+    guest.kick_at(0x60);
+    for _ in 0..50 {
+        let (board, kicker) = (Arc::clone(&guest.board), guest.vcpu.kicker());
+        let other = thread::spawn(move || {
+            thread::sleep(Duration::from_micros(300));
+            board.raise(0x22);
+            kicker.signal();
+        });
+        assert_eq!(guest.run(), VcpuExit::Kicked);
+        other.join().unwrap();
+        assert_eq!(
+            guest.board.seen(),
+            [Seen::Ack(0x22), Seen::Out(0x60, 1, vec![0])]
+        );
+    }
+}
+
+#[test]
+fn the_next_instruction_sees_a_new_map() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xB8, 0x00, 0xF0, 0x8E, 0xD8, 0xE6, 0x70,                   // mov ax, F000h; mov ds, ax; out 70h, al
+        0xC6, 0x06, 0x00, 0x00, 0x55, 0xE6, 0x71,                   // mov byte [0], 55h; out 71h, al
+        0xC6, 0x06, 0x00, 0x00, 0x66, 0xA0, 0x00, 0x00, 0xF4,       // mov byte [0], 66h; mov al, [0]; hlt
+    ]);
+    let (vm, ram) = (Arc::downgrade(&guest.vm), Arc::clone(&guest.ram));
+    let hook: Hook = Box::new(move |port| {
+        let wiring = Wiring {
+            rom_writable: port == 0x70,
+            ..Wiring::default()
+        };
+        vm.upgrade()
+            .unwrap()
+            .set_memory_map(map(&ram, wiring))
+            .unwrap();
+    });
+    assert!(guest.board.hook.set(hook).is_ok());
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.gpr(Gpr::Rax) & 0xFF, 0x55);
+    assert_eq!(guest.ram.read::<1>(ROM), [0x55]);
+}
+
+#[test]
+fn a20_off_shows_the_first_megabyte_again() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xB8, 0xFF, 0xFF, 0x8E, 0xD8, 0xA0, 0x10, 0x30,             // mov ax, FFFFh; mov ds, ax; mov al, [3010h]
+        0xC6, 0x06, 0x11, 0x30, 0x77, 0xF4,                         // mov byte [3011h], 77h; hlt
+    ]);
+    guest.ram.write(0x3000, &[0x12, 0]);
+    guest.ram.write(0x10_3000, &[0x34, 0]);
+    let wiring = Wiring {
+        a20_off: true,
+        ..Wiring::default()
+    };
+    guest.vm.set_memory_map(map(&guest.ram, wiring)).unwrap();
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.gpr(Gpr::Rax) & 0xFF, 0x12);
+    assert_eq!(guest.ram.read::<2>(0x3000), [0x12, 0x77]);
+    assert_eq!(guest.ram.read::<2>(0x10_3000), [0x34, 0]);
+}
+
+#[test]
+fn written_pages_are_marked() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::real(&kvm, &[0xC6, 0x06, 0x00, 0x50, 0x01, 0xF4]); // mov byte [5000h], 1
+    let wiring = Wiring {
+        log_dirty: true,
+        ..Wiring::default()
+    };
+    let map = map(&guest.ram, wiring);
+    guest.vm.set_memory_map(map.clone()).unwrap();
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    guest.vm.collect_dirty().unwrap();
+    let marks = &map.ranges()[0].block.marks;
+    let dirty = |page: usize| marks[page].load(Ordering::Relaxed) & DIRTY != 0;
+    assert!(dirty(5));
+    assert!(!dirty(6) && !dirty(0x80));
+}
+
+#[test]
+fn the_state_at_an_in_is_that_after_it() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::real(&kvm, &[0xE4, 0x20, 0x88, 0xC3, 0xF4]); // in al, 20h; mov bl, al; hlt
+    guest.kick_at(0x20);
+    assert_eq!(guest.run(), VcpuExit::Kicked);
+    let state = guest.vcpu.state().unwrap();
+    assert_eq!(state.rip, CODE + 2);
+    assert_eq!(state.gpr[Gpr::Rax as usize], 0xA1);
+    assert_eq!(state.gpr[Gpr::Rbx as usize], 0);
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.gpr(Gpr::Rbx), 0xA1);
+    assert_eq!(guest.board.seen().len(), 1, "the access is not made twice");
+}
+
+#[test]
+fn the_local_apics_msrs_are_the_boards() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0x66, 0xB9, 0x1B, 0x00, 0x00, 0x00, 0x0F, 0x32,             // mov ecx, 1Bh; rdmsr
+        0x80, 0xE4, 0xF7, 0x80, 0xCC, 0x08, 0x0F, 0x30,             // and ah, F7h; or ah, 8; wrmsr
+        0x66, 0xB9, 0x02, 0x08, 0x00, 0x00, 0x0F, 0x32, 0xF4,       // mov ecx, 802h; rdmsr; hlt
+    ]);
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.board.seen(), [Seen::Msr(0x1B, Some(0xFEE0_0900))]);
+    assert_eq!(guest.gpr(Gpr::Rax), 7);
+}
+
+#[test]
+fn an_unknown_msr_is_a_general_protection_fault() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0x66, 0xB9, 0x99, 0x99, 0x99, 0x09, 0x0F, 0x32, 0xF4,       // mov ecx, 9999999h; rdmsr; hlt
+    ]);
+    guest.handler(13, &[0xE6, 0x60, 0xF4]);
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.board.seen().len(), 1);
+}
+
+#[test]
+fn a_second_processor_starts_by_sipi() {
+    let Some(kvm) = kvm() else { return };
+    let guest = Guest::new(&kvm);
+    guest.ram.write(0x2000, &[0xE6, 0x33, 0xF4]); // out 33h, al; hlt
+    let board = Arc::new(Board::default());
+    let mut ap = guest
+        .vm
+        .create_vcpu(1, Arc::clone(&board) as Arc<dyn CpuIo>)
+        .unwrap();
+    assert_eq!(ap.state().unwrap().activity, Activity::WaitForSipi);
+    assert_eq!(ap.run().unwrap(), VcpuExit::Halted);
+    board.post(Pending::INIT);
+    assert_eq!(ap.run().unwrap(), VcpuExit::Halted);
+    board.post(Pending::SIPI);
+    assert_eq!(ap.run().unwrap(), VcpuExit::Halted);
+    assert_eq!(board.seen(), [Seen::Out(0x33, 1, vec![0])]);
+}
+
+#[test]
+fn what_kvm_cannot_emulate_is_an_error_that_says_where() {
+    let Some(kvm) = kvm() else { return };
+    if !kvm.is_partial() {
+        skip(&"this KVM is whole: it runs FLDPI");
+        return;
+    }
+    let mut guest = Guest::real(&kvm, &[0xD9, 0xEB, 0xF4]); // fldpi
+    let error = guest.try_run().unwrap_err();
+    let text = error.to_string();
+    assert!(
+        matches!(error, AccelError::Internal { suberror: 1, .. }),
+        "{text}"
+    );
+    assert!(text.contains("d9 eb"), "{text}");
+    assert!(
+        text.contains("real mode at cs=0000 (base 0) rip=1000"),
+        "{text}"
+    );
+}
+
+#[test]
+fn code_in_device_memory_is_an_error_not_a_hang() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::real(&kvm, &[0xEA, 0x00, 0x00, 0x00, 0xA0]); // jmp A000h:0
+    let text = guest.try_run().unwrap_err().to_string();
+    assert!(text.contains("cs=a000 (base a0000) rip=0"), "{text}");
+}
+
+#[test]
+fn a_map_that_is_set_again_keeps_its_slots_and_its_contents() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xC6, 0x06, 0x00, 0x50, 0x01, 0xE6, 0x70,                   // mov byte [5000h], 1; out 70h, al
+        0xA0, 0x00, 0x50, 0xF4,                                     // mov al, [5000h]; hlt
+    ]);
+    let (vm, ram) = (Arc::downgrade(&guest.vm), Arc::clone(&guest.ram));
+    let hook: Hook = Box::new(move |_| {
+        let vm = vm.upgrade().unwrap();
+        vm.set_memory_map(MemoryMap::new(Vec::new(), true).unwrap())
+            .unwrap();
+        vm.set_memory_map(map(&ram, Wiring::default())).unwrap();
+        vm.set_memory_map(map(&ram, Wiring::default())).unwrap();
+    });
+    assert!(guest.board.hook.set(hook).is_ok());
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    assert_eq!(guest.gpr(Gpr::Rax) & 0xFF, 1);
+}
+
+/// A small generator of numbers (xorshift), so that a failure repeats.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+/// Fills what any mode can hold.
+fn scramble(state: &mut CpuState, random: &mut Random) {
+    for r in &mut state.gpr {
+        *r = random.next();
+    }
+    state.rflags = RFlags::FIXED
+        | RFlags::from_bits_truncate(random.next())
+            & (RFlags::STATUS | RFlags::DF | RFlags::IF | RFlags::AC | RFlags::ID | RFlags::NT);
+    state.cr2 = random.next();
+    state.dr = std::array::from_fn(|_| random.next() & 0x7FFF_FFFF_FFFF);
+    state.gdtr.base = random.next() & 0xFFFF_FFFF;
+    state.gdtr.limit = random.next() as u16;
+    state.idtr.base = random.next() & 0xFFFF_FFFF;
+    let f = &mut state.fpu;
+    f.fcw = 0x37F & !(random.next() as u16 & 0xF3F);
+    f.fsw = random.next() as u16 & 0x3800 | random.next() as u16 & 0x4700;
+    f.ftw = random.next() as u8;
+    f.fop = random.next() as u16 & 0x7FF;
+    f.fip = random.next() & 0x7FFF_FFFF_FFFF;
+    f.fdp = random.next() & 0x7FFF_FFFF_FFFF;
+    f.regs = std::array::from_fn(|_| (random.next(), random.next() as u16));
+    f.mxcsr = random.next() as u32 & 0xFFBF;
+    f.xmm = std::array::from_fn(|_| u128::from(random.next()) << 64 | u128::from(random.next()));
+    let m = &mut state.msrs;
+    m.star = random.next();
+    m.lstar = random.next() & 0x7FFF_FFFF_FFFF;
+    m.cstar = random.next() & 0x7FFF_FFFF_FFFF;
+    m.sfmask = random.next() & 0xFFFF_FFFF;
+    m.kernel_gs_base = random.next() & 0x7FFF_FFFF_FFFF;
+    m.sysenter_cs = random.next() & 0xFFFF;
+    m.sysenter_esp = random.next() & 0xFFFF_FFFF;
+    m.sysenter_eip = random.next() & 0xFFFF_FFFF;
+    m.mtrr_fixed = [0x0606_0606_0606_0606; 11];
+    m.mtrr_variable[0] = random.next() & 0xFF_FFFF_F000 | 6;
+    m.mtrr_variable[1] = 0xFF_0000_0800;
+    m.mtrr_def_type = 0xC06;
+    state.nmi_masked = random.next() & 1 != 0;
+    state.shadow = [Shadow::None, Shadow::Sti][random.next() as usize & 1];
+    state.activity = [Activity::Running, Activity::Halted][random.next() as usize & 1];
+}
+
+fn round_trip(vcpu: &mut dyn Vcpu, state: &CpuState, seed: u64) {
+    let state = state.clone().canonical();
+    vcpu.set_state(&state).unwrap();
+    let back = vcpu.state().unwrap();
+    assert_eq!(
+        state.differences(&back),
+        Vec::<String>::new(),
+        "seed {seed}"
+    );
+    assert_eq!(state, back);
+}
+
+#[test]
+fn real_mode_states_survive() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::new(&kvm);
+    for seed in 1..=200 {
+        let mut random = Random(seed << 32 | 0x9E37_79B9);
+        let mut state = CpuState::reset(0x663);
+        scramble(&mut state, &mut random);
+        state.rip = random.next() & 0xFFFF;
+        for seg in &mut state.segments[..6] {
+            let real = Segment::real(random.next() as u16, seg.access);
+            *seg = real;
+        }
+        round_trip(&mut *guest.vcpu, &state, seed);
+    }
+}
+
+#[test]
+fn long_mode_states_survive() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::new(&kvm);
+    guest.page_tables();
+    for seed in 1..=200 {
+        let mut random = Random(seed << 32 | 0x9E37_79B9);
+        let mut state = long_state();
+        scramble(&mut state, &mut random);
+        state.rip = random.next() & 0x7FFF_FFFF_FFFF;
+        state.segments[Seg::Fs as usize].base = random.next() & 0x7FFF_FFFF_FFFF;
+        state.segments[Seg::Gs as usize].base = random.next() & 0x7FFF_FFFF_FFFF;
+        if random.next() & 1 != 0 {
+            state.segments[Seg::Es as usize] = Segment::null(random.next() as u16 & 3);
+        }
+        if random.next() & 1 != 0 {
+            // Ring 3.
+            state.segments[Seg::Cs as usize].access = 0xA0FB;
+            state.segments[Seg::Cs as usize].selector = 0x1B;
+            state.segments[Seg::Ss as usize].access = 0xC0F3;
+            state.segments[Seg::Ss as usize].selector = 0x23;
+        }
+        state.xcr0 = 1;
+        round_trip(&mut *guest.vcpu, &state, seed);
+    }
+}
+
+#[test]
+fn paging_without_long_mode_survives() {
+    let Some(kvm) = kvm() else { return };
+    if kvm.is_partial() {
+        skip(&"this KVM is partial: no paging without long mode");
+        return;
+    }
+    let mut guest = Guest::new(&kvm);
+    for seed in 1..=100 {
+        let mut random = Random(seed << 32 | 0x9E37_79B9);
+        let mut state = long_state();
+        scramble(&mut state, &mut random);
+        for r in &mut state.gpr {
+            *r &= 0xFFFF_FFFF;
+        }
+        state.rip = random.next() & 0xFFFF_FFFF;
+        state.efer = Efer::NXE;
+        state.segments[Seg::Cs as usize].access = 0xC09B;
+        if random.next() & 1 != 0 {
+            state.pdpte = std::array::from_fn(|_| random.next() & 0xFF_FFFF_F000 | 1);
+        } else {
+            state.cr4 = Cr4::PSE | Cr4::PGE;
+        }
+        round_trip(&mut *guest.vcpu, &state, seed);
+    }
+}
+
+#[test]
+fn values_that_are_seldom_seen_survive() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::new(&kvm);
+    let mut state = long_state();
+    state.segments[Seg::Es as usize].limit = 0xFFF;
+    state.segments[Seg::Es as usize].access &= !Segment::G;
+    state.segments[Seg::Ldtr as usize] = Segment::null(0);
+    state.fpu.fcw = 0x40;
+    state.msrs.misc_enable = 0x801;
+    state.msrs.tsc_aux = 5;
+    round_trip(&mut *guest.vcpu, &state, 0);
+    // An AMD processor does not tell the two shadows apart.
+    state.shadow = Shadow::MovSs;
+    guest.vcpu.set_state(&state).unwrap();
+    assert_ne!(guest.vcpu.state().unwrap().shadow, Shadow::None);
+}
+
+#[test]
+fn the_state_of_a_new_processor_is_that_after_reset() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::new(&kvm);
+    let state = guest.vcpu.state().unwrap();
+    let reset = CpuState::reset(0x663).canonical();
+    assert_eq!(reset.differences(&state), Vec::<String>::new());
+}

@@ -1,0 +1,84 @@
+//! The rows of the i440FX/PIIX3 PC: what stands where, on which interrupt, in which order it is
+//! reset and saved.
+
+use std::sync::Arc;
+
+use crate::board::{BoardOptions, Wiring};
+use crate::bus::{Region, Widths};
+use crate::chips::{self, InterruptChips};
+use crate::{Device, debugcon, i8254, isa_debug_exit, mc146818, port92, uart16550};
+
+/// A window of the bus onto the interrupt chips, which stand behind a lock of their own.
+pub struct Window {
+    /// Its name, unique among all rows.
+    pub name: &'static str,
+    /// Where it answers.
+    pub regions: &'static [Region],
+    /// Builds it.
+    pub new: fn(&Arc<InterruptChips>) -> Box<dyn Device>,
+}
+
+/// A device of the ISA bus.
+pub struct Isa {
+    /// Its name: unique, and what its saved state and its character backend are found by.
+    pub name: &'static str,
+    /// Where it answers.
+    pub regions: Regions,
+    /// Its interrupt request, if it has one.
+    pub irq: Option<u32>,
+    /// Builds it.
+    pub new: fn(&Wiring) -> Box<dyn Device>,
+}
+
+/// Where a device answers.
+pub enum Regions {
+    /// Always here.
+    Fixed(&'static [Region]),
+    /// Where the user wants it; nowhere, and not built, if the user does not.
+    Chosen(fn(&BoardOptions) -> Option<Region>),
+}
+
+impl Regions {
+    /// The regions under `options`; `None` if there is no such device then.
+    pub fn of(&self, options: &BoardOptions) -> Option<Vec<Region>> {
+        match self {
+            Self::Fixed(regions) => Some(regions.to_vec()),
+            Self::Chosen(region) => region(options).map(|region| vec![region]),
+        }
+    }
+}
+
+const fn bytes(range: std::ops::RangeInclusive<u64>) -> Region {
+    Region::ports(range, Widths::BYTE)
+}
+
+/// The windows onto the interrupt chips. (Local APICs are each processor's own and not on the bus.)
+#[rustfmt::skip]
+pub const CHIPS: &[Window] = &[
+    Window { name: "i8259", regions: &[bytes(0x20..=0x21), bytes(0xA0..=0xA1), bytes(0x4D0..=0x4D1)], new: chips::pic_ports },
+    Window { name: "ioapic", regions: &[Region::memory(0xFEC0_0000..=0xFEC0_0FFF, Widths::UP_TO_DWORD)], new: chips::ioapic_window },
+];
+
+/// The devices of the ISA bus, in the order in which they are reset and saved.
+#[rustfmt::skip]
+pub const ISA: &[Isa] = &[
+    Isa { name: "i8254", regions: Regions::Fixed(&[bytes(0x40..=0x43), bytes(0x61..=0x61)]), irq: Some(0), new: i8254::new },
+    Isa { name: "mc146818", regions: Regions::Fixed(&[bytes(0x70..=0x71)]), irq: Some(8), new: mc146818::new },
+    Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irq: Some(4), new: uart16550::new },
+    Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irq: Some(3), new: uart16550::new },
+    Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irq: None, new: port92::new },
+    Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irq: None, new: debugcon::new },
+    Isa { name: "isa-debug-exit", regions: Regions::Chosen(debug_exit_ports), irq: None, new: isa_debug_exit::new },
+];
+
+fn debugcon_port(options: &BoardOptions) -> Option<Region> {
+    let port = u64::from(options.debugcon?);
+    Some(bytes(port..=port))
+}
+
+fn debug_exit_ports(options: &BoardOptions) -> Option<Region> {
+    let (first, count) = options.debug_exit?;
+    // Of no ports at all this makes a range the bus refuses.
+    let last = (u64::from(first) + u64::from(count)).wrapping_sub(1);
+    Some(Region::ports(first.into()..=last, Widths::UP_TO_DWORD))
+}

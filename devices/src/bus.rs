@@ -1,0 +1,626 @@
+//! The port and memory space of the board, and the devices behind them.
+//!
+//! The bus is the only place that splits accesses: a device sees none wider or narrower than its
+//! region declares, none that crosses a region's end, and (unless the region says otherwise) none
+//! that is not naturally aligned. An access is cut the way software has come to rely on:
+//!
+//! - wider than the region's widest: consecutive pieces, lowest address first, each as wide as the
+//!   region and its alignment allow. A 16-bit access to an 8-bit port is two 8-bit accesses to
+//!   consecutive ports, and the second may land in another device.
+//! - narrower than the region's narrowest: a read takes the aligned unit and gives the bytes asked
+//!   for; a write puts the bytes into their lanes of a unit that is otherwise zero.
+//! - where no device answers the bus floats: reads give all ones, writes are lost. There is no
+//!   wrap-around: the byte after the last address of a space floats.
+//!
+//! **Lock order.** A device's lock is taken by the bus alone, one at a time, and never while
+//! another device's is held. Under it a device may use its interrupt lines (the chips' lock comes
+//! last), guest memory and the clock. What it asks of the machine is applied after its lock is
+//! dropped and before the access returns; each device has its own queue, emptied under its lock,
+//! so an access applies exactly what it caused, whatever other processors do.
+//!
+//! Not modelled: bus timing, LOCK#, and ranges that move while the machine runs.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::{At, Clock, Device, Request, Requests, RestoreError, State};
+
+/// What a byte reads as where no device drives the bus.
+pub const FLOAT: u8 = 0xFF;
+
+/// The widest access any device sees, in bytes.
+const WIDEST: usize = 8;
+
+/// A deadline that never comes.
+const NEVER: u64 = u64::MAX;
+
+/// One of the two address spaces of a PC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    /// The 64 KiB of I/O ports.
+    Port,
+    /// Physical memory outside RAM and ROM.
+    Memory,
+}
+
+impl Space {
+    const fn last(self) -> u64 {
+        match self {
+            Self::Port => 0xFFFF,
+            Self::Memory => u64::MAX,
+        }
+    }
+}
+
+/// Which accesses a region's device is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Widths {
+    /// The narrowest access, in bytes: 1, 2, 4 or 8.
+    pub min: u8,
+    /// The widest access, in bytes: 1, 2, 4 or 8.
+    pub max: u8,
+    /// Whether accesses need not be aligned to their width (only with `min` 1).
+    pub unaligned: bool,
+}
+
+impl Widths {
+    /// Bytes only: the ISA chips.
+    pub const BYTE: Self = Self::between(1, 1);
+    /// Bytes, words and doublewords: PCI configuration and most PCI functions.
+    pub const UP_TO_DWORD: Self = Self::between(1, 4);
+    /// Doublewords only.
+    pub const DWORD: Self = Self::between(4, 4);
+
+    /// Aligned accesses of `min` to `max` bytes.
+    pub const fn between(min: u8, max: u8) -> Self {
+        Self {
+            min,
+            max,
+            unaligned: false,
+        }
+    }
+
+    fn are_sound(self) -> bool {
+        let width = |w: u8| w.is_power_of_two() && usize::from(w) <= WIDEST;
+        width(self.min)
+            && width(self.max)
+            && self.min <= self.max
+            && (self.min == 1 || !self.unaligned)
+    }
+}
+
+/// A range of addresses at which a device answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Where the addresses are.
+    pub space: Space,
+    /// First and last address.
+    pub range: RangeInclusive<u64>,
+    /// What the device is shown.
+    pub widths: Widths,
+}
+
+impl Region {
+    /// A region of I/O ports.
+    pub const fn ports(range: RangeInclusive<u64>, widths: Widths) -> Self {
+        Self {
+            space: Space::Port,
+            range,
+            widths,
+        }
+    }
+
+    /// A region of memory-mapped registers.
+    pub const fn memory(range: RangeInclusive<u64>, widths: Widths) -> Self {
+        Self {
+            space: Space::Memory,
+            range,
+            widths,
+        }
+    }
+}
+
+/// Why a bus could not be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// Two devices answer at one address.
+    #[error("{new} at {at:#x} overlaps {old}")]
+    Overlap {
+        /// The device that came later.
+        new: &'static str,
+        /// The device that was there.
+        old: &'static str,
+        /// The first address both claim.
+        at: u64,
+    },
+    /// Two devices have one name, by which their state is saved.
+    #[error("there are two devices named {name}")]
+    Name {
+        /// The name.
+        name: &'static str,
+    },
+    /// A region is empty or lies outside its space.
+    #[error("region {region} of {device} ({first:#x}..={last:#x}) is not in the {space:?} space")]
+    Range {
+        /// The device.
+        device: &'static str,
+        /// The region's index.
+        region: usize,
+        /// Its space.
+        space: Space,
+        /// Its first address.
+        first: u64,
+        /// Its last address.
+        last: u64,
+    },
+    /// A region's widths contradict each other or its size.
+    #[error("region {region} of {device} cannot be accessed as {widths:?}")]
+    Widths {
+        /// The device.
+        device: &'static str,
+        /// The region's index.
+        region: usize,
+        /// The widths declared.
+        widths: Widths,
+    },
+}
+
+/// Why a saved machine was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreAllError {
+    /// The saved machine lacks a device this one has.
+    #[error("the saved state has no {device}")]
+    Missing {
+        /// The device.
+        device: &'static str,
+    },
+    /// The saved machine has a device this one lacks.
+    #[error("the saved state has a {device}, this machine has none")]
+    Unknown {
+        /// The device.
+        device: String,
+    },
+    /// A device refused its state; those before it have taken theirs.
+    #[error("{device} cannot be restored")]
+    Device {
+        /// The device.
+        device: &'static str,
+        /// Why.
+        #[source]
+        source: RestoreError,
+    },
+}
+
+/// Carries out what devices ask of the machine.
+pub trait Apply: Send + Sync {
+    /// Applies one request. No device's lock is held; the guest's access has not returned yet.
+    fn apply(&self, request: Request);
+}
+
+/// Collects devices and their regions, in the order in which they are reset and saved.
+#[derive(Default)]
+pub struct BusBuilder {
+    ports: Ranges,
+    memory: Ranges,
+    slots: Vec<Slot>,
+}
+
+/// The devices of a board and the two spaces they answer in.
+pub struct Bus {
+    ports: Ranges,
+    memory: Ranges,
+    slots: Vec<Slot>,
+    clock: Clock,
+    machine: Arc<dyn Apply>,
+    /// The earliest of all deadlines; written under `settling`, read without a lock.
+    next: AtomicU64,
+    settling: Mutex<()>,
+}
+
+/// A device, its lock, and what the bus knows of it.
+struct Slot {
+    name: &'static str,
+    device: Mutex<Box<dyn Device>>,
+    requests: Requests,
+    /// Guest nanoseconds at which the device wants to be polled; written under its lock.
+    deadline: AtomicU64,
+}
+
+/// The regions of one space, sorted, without overlap.
+#[derive(Default)]
+struct Ranges {
+    list: Vec<Range>,
+}
+
+struct Range {
+    first: u64,
+    last: u64,
+    widths: Widths,
+    slot: usize,
+    region: u8,
+}
+
+/// A part of an access that one device, or the floating bus, answers.
+struct Piece<'a> {
+    len: usize,
+    hit: Option<(&'a Range, u64)>,
+}
+
+impl BusBuilder {
+    /// A bus without devices.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a device. `regions` number as in [`At::region`]; `requests` is this device's own queue.
+    ///
+    /// # Errors
+    /// If the name is taken, or a region overlaps another, lies outside its space or declares
+    /// impossible widths.
+    pub fn add(
+        mut self,
+        name: &'static str,
+        regions: &[Region],
+        device: Box<dyn Device>,
+        requests: Requests,
+    ) -> Result<Self, BusError> {
+        if self.slots.iter().any(|slot| slot.name == name) {
+            return Err(BusError::Name { name });
+        }
+        for (index, region) in regions.iter().enumerate() {
+            self.add_region(name, index, region)?;
+        }
+        self.slots.push(Slot {
+            name,
+            device: Mutex::new(device),
+            requests,
+            deadline: AtomicU64::new(NEVER),
+        });
+        Ok(self)
+    }
+
+    fn add_region(
+        &mut self,
+        device: &'static str,
+        index: usize,
+        region: &Region,
+    ) -> Result<(), BusError> {
+        let (space, widths) = (region.space, region.widths);
+        let (first, last) = (*region.range.start(), *region.range.end());
+        let number = u8::try_from(index).ok();
+        let Some(number) = number.filter(|_| first <= last && last <= space.last()) else {
+            return Err(BusError::Range {
+                device,
+                region: index,
+                space,
+                first,
+                last,
+            });
+        };
+        // Is `last - first + 1` whole units? Written so that the whole space does not overflow.
+        let min = u64::from(widths.min.max(1));
+        let whole_units = (last - first) % min == min - 1;
+        if !widths.are_sound() || !whole_units {
+            return Err(BusError::Widths {
+                device,
+                region: index,
+                widths,
+            });
+        }
+        let slot = self.slots.len();
+        let ranges = match space {
+            Space::Port => &mut self.ports,
+            Space::Memory => &mut self.memory,
+        };
+        let range = Range {
+            first,
+            last,
+            widths,
+            slot,
+            region: number,
+        };
+        ranges.insert(range).map_err(|(old, at)| BusError::Overlap {
+            new: device,
+            old: self.slots.get(old).map_or(device, |slot| slot.name),
+            at,
+        })
+    }
+
+    /// The finished bus; `machine` carries out the devices' requests.
+    pub fn build(self, clock: Clock, machine: Arc<dyn Apply>) -> Bus {
+        let bus = Bus {
+            ports: self.ports,
+            memory: self.memory,
+            slots: self.slots,
+            clock,
+            machine,
+            next: AtomicU64::new(NEVER),
+            settling: Mutex::new(()),
+        };
+        for slot in &bus.slots {
+            bus.visit(slot, |_| ());
+        }
+        bus
+    }
+}
+
+impl Bus {
+    /// Reads from a space; bytes nobody answers float.
+    pub fn read(&self, space: Space, address: u64, data: &mut [u8]) {
+        data.fill(FLOAT);
+        let mut done = 0;
+        while let Some(piece) = self.piece(space, address, done, data.len()) {
+            let end = done + piece.len;
+            if let Some((range, offset)) = piece.hit {
+                self.visit(&self.slots[range.slot], |device| {
+                    range.read(device, offset, &mut data[done..end]);
+                });
+            }
+            done = end;
+        }
+        tracing::trace!(target: "bus", ?space, address, ?data, "read");
+    }
+
+    /// Writes to a space; bytes nobody takes are lost.
+    pub fn write(&self, space: Space, address: u64, data: &[u8]) {
+        tracing::trace!(target: "bus", ?space, address, ?data, "write");
+        let mut done = 0;
+        while let Some(piece) = self.piece(space, address, done, data.len()) {
+            let end = done + piece.len;
+            if let Some((range, offset)) = piece.hit {
+                self.visit(&self.slots[range.slot], |device| {
+                    range.write(device, offset, &data[done..end]);
+                });
+            }
+            done = end;
+        }
+    }
+
+    /// String input (`INS`): fills `data` with items of `width` bytes, all from `port`.
+    pub fn read_items(&self, port: u16, width: usize, data: &mut [u8]) {
+        for item in data.chunks_mut(width.max(1)) {
+            self.read(Space::Port, port.into(), item);
+        }
+    }
+
+    /// String output (`OUTS`): writes the items of `width` bytes in `data`, all to `port`.
+    pub fn write_items(&self, port: u16, width: usize, data: &[u8]) {
+        for item in data.chunks(width.max(1)) {
+            self.write(Space::Port, port.into(), item);
+        }
+    }
+
+    /// Guest time at which a device next has something to do; takes no lock.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        let next = self.next.load(Ordering::Acquire);
+        (next != NEVER).then(|| Duration::from_nanos(next))
+    }
+
+    /// Polls the devices that are due at `now`; returns the next deadline of all.
+    pub fn poll_due(&self, now: Duration) -> Option<Duration> {
+        let now = nanoseconds(Some(now));
+        if self.next.load(Ordering::Acquire) <= now {
+            for slot in &self.slots {
+                if slot.deadline.load(Ordering::Acquire) <= now {
+                    self.visit(slot, |_| ());
+                }
+            }
+        }
+        self.next_deadline()
+    }
+
+    /// Hardware reset of every device, in the order they were added.
+    pub fn reset_all(&self) {
+        for slot in &self.slots {
+            self.visit(slot, |device| device.reset());
+        }
+    }
+
+    /// Every device's state by name, as of now. Quiet processors are the caller's business.
+    pub fn save_all(&self) -> BTreeMap<String, State> {
+        let now = self.clock.now();
+        let state = |slot: &Slot| {
+            let state = self.visit(slot, |device| {
+                device.poll(now);
+                device.save()
+            });
+            (slot.name.to_owned(), state)
+        };
+        self.slots.iter().map(state).collect()
+    }
+
+    /// Takes over every device's state.
+    ///
+    /// # Errors
+    /// If the devices are not those of this bus (nothing is changed then), or one refuses its state.
+    pub fn restore_all(&self, from: &BTreeMap<String, State>) -> Result<(), RestoreAllError> {
+        if let Some(device) = from.keys().find(|name| !self.has(name)) {
+            return Err(RestoreAllError::Unknown {
+                device: device.clone(),
+            });
+        }
+        let lacking = |slot: &&Slot| !from.contains_key(slot.name);
+        if let Some(slot) = self.slots.iter().find(lacking) {
+            return Err(RestoreAllError::Missing { device: slot.name });
+        }
+        for slot in &self.slots {
+            self.visit(slot, |device| device.restore(&from[slot.name]))
+                .map_err(|source| RestoreAllError::Device {
+                    device: slot.name,
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+
+    /// The devices' names, in the order they were added.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.slots.iter().map(|slot| slot.name)
+    }
+
+    /// Which device answers where, ports first, in ascending order.
+    pub fn regions(&self) -> impl Iterator<Item = (&'static str, Region)> {
+        let region = |space| {
+            move |range: &Range| {
+                let region = Region {
+                    space,
+                    range: range.first..=range.last,
+                    widths: range.widths,
+                };
+                (self.slots[range.slot].name, region)
+            }
+        };
+        let ports = self.ports.list.iter().map(region(Space::Port));
+        ports.chain(self.memory.list.iter().map(region(Space::Memory)))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.slots.iter().any(|slot| slot.name == name)
+    }
+
+    fn piece(&self, space: Space, address: u64, done: usize, len: usize) -> Option<Piece<'_>> {
+        let ranges = match space {
+            Space::Port => &self.ports,
+            Space::Memory => &self.memory,
+        };
+        let wanted = len.checked_sub(done).filter(|&wanted| wanted != 0)?;
+        let at = address.checked_add(u64::try_from(done).ok()?)?;
+        (at <= space.last()).then(|| ranges.piece(at, wanted))
+    }
+
+    /// Does something with a device under its lock, then applies what it asked for.
+    fn visit<T>(&self, slot: &Slot, what: impl FnOnce(&mut dyn Device) -> T) -> T {
+        let mut device = slot.lock();
+        let result = what(device.as_mut());
+        let deadline = nanoseconds(device.poll(self.clock.now()));
+        let before = slot.deadline.swap(deadline, Ordering::AcqRel);
+        let requests = slot.requests.take();
+        drop(device);
+        if before != deadline {
+            self.settle();
+        }
+        for request in requests {
+            self.machine.apply(request);
+        }
+        result
+    }
+
+    /// Finds the earliest deadline again.
+    fn settle(&self) {
+        let _guard = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadlines = self
+            .slots
+            .iter()
+            .map(|s| s.deadline.load(Ordering::Acquire));
+        self.next
+            .store(deadlines.min().unwrap_or(NEVER), Ordering::Release);
+    }
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Box<dyn Device>> {
+        self.device.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ranges {
+    /// Inserts a range in order; fails with the slot it overlaps and the first common address.
+    fn insert(&mut self, new: Range) -> Result<(), (usize, u64)> {
+        let index = self.list.partition_point(|old| old.last < new.first);
+        if let Some(old) = self.list.get(index).filter(|old| old.first <= new.last) {
+            return Err((old.slot, old.first.max(new.first)));
+        }
+        self.list.insert(index, new);
+        Ok(())
+    }
+
+    /// The first piece of an access of `wanted` bytes at `at`.
+    fn piece(&self, at: u64, wanted: usize) -> Piece<'_> {
+        let index = self.list.partition_point(|range| range.last < at);
+        match self.list.get(index) {
+            Some(range) if range.first <= at => {
+                let offset = at - range.first;
+                Piece {
+                    len: range.piece_len(offset, wanted),
+                    hit: Some((range, offset)),
+                }
+            }
+            next => {
+                let gap = next.map_or(u64::MAX, |range| range.first - at);
+                Piece {
+                    len: wanted.min(usize::try_from(gap).unwrap_or(usize::MAX)),
+                    hit: None,
+                }
+            }
+        }
+    }
+}
+
+impl Range {
+    /// How many bytes of an access at `offset` this range takes at once.
+    fn piece_len(&self, offset: u64, wanted: usize) -> usize {
+        let left = (self.last - self.first - offset).saturating_add(1);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let most = wanted.min(left).min(usize::from(self.widths.max));
+        // Never 0: the caller wants something and the offset is inside.
+        let power = 1usize << most.max(1).ilog2();
+        if self.widths.unaligned {
+            power
+        } else {
+            let alignment = 1usize << offset.trailing_zeros().min(WIDEST.ilog2());
+            power.min(alignment)
+        }
+    }
+
+    fn read(&self, device: &mut dyn Device, offset: u64, data: &mut [u8]) {
+        let (unit, lanes) = self.unit(offset, data.len());
+        if lanes.len() == unit.width {
+            return device.read(unit.at, data);
+        }
+        let mut whole = [FLOAT; WIDEST];
+        device.read(unit.at, &mut whole[..unit.width]);
+        data.copy_from_slice(&whole[lanes]);
+    }
+
+    fn write(&self, device: &mut dyn Device, offset: u64, data: &[u8]) {
+        let (unit, lanes) = self.unit(offset, data.len());
+        if lanes.len() == unit.width {
+            return device.write(unit.at, data);
+        }
+        let mut whole = [0; WIDEST];
+        whole[lanes].copy_from_slice(data);
+        device.write(unit.at, &whole[..unit.width]);
+    }
+
+    /// The access the device is shown for one piece, and which of its bytes the piece is.
+    fn unit(&self, offset: u64, len: usize) -> (Unit, std::ops::Range<usize>) {
+        let width = len.max(usize::from(self.widths.min));
+        // A piece narrower than the region's narrowest is aligned, so it lies in one unit.
+        let lane = if width == len {
+            0
+        } else {
+            usize::try_from(offset & (u64::from(self.widths.min) - 1)).unwrap_or(0)
+        };
+        let at = At {
+            region: self.region,
+            offset: offset - lane as u64,
+        };
+        (Unit { at, width }, lane..lane + len)
+    }
+}
+
+/// One access as a device sees it.
+struct Unit {
+    at: At,
+    width: usize,
+}
+
+fn nanoseconds(time: Option<Duration>) -> u64 {
+    time.map_or(NEVER, |t| u64::try_from(t.as_nanos()).unwrap_or(NEVER))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+//! PCI configuration mechanism #1 and the functions of bus 0.
+//!
+//! Documents: PCI 2.1, 3.7.4.1 "Configuration Mechanism #1"; 82441FX 290549, "CONFADD", "CONFDATA";
+//! 82371SB (PIIX3) 290550, "RC: Reset Control Register". Region 0: ports CF8-CFF. CF8 is the address register
+//! for accesses of 32 bits alone, CFC-CFF are the data of the register it names, CF9 as a byte is the
+//! PIIX3's reset control. Of the address only bus, device, function and register number count; it
+//! reads back as written.
+//!
+//! Not modelled: buses but 0 (an absent function reads ones and drops writes), special cycles,
+//! mechanism #2. A narrower access to CF8-CFB that is not CF9 floats (QEMU answers reads with the
+//! address register's low bytes). CF9 resets the machine whether SRST asks for a hard reset or not,
+//! and RCPU always reads 0, as in QEMU: the reset clears it.
+//!
+//! The order of locks: the host's (the bus holds it), a function's, [`intx::PirqRouter`]'s, the
+//! interrupt chips'.
+
+pub mod bar;
+pub mod config;
+pub mod intx;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::board::Wiring;
+use crate::memory_map::SharedShape;
+use crate::pci::bar::Mapping;
+use crate::pci::config::Config;
+use crate::pci::intx::{Pin, PirqRouter};
+use crate::{At, Device, IrqLine, Request, Requests, RestoreError, State, i440fx, piix3};
+
+const VERSION: u32 = 1;
+
+const ADDRESS_PORT: u64 = 0;
+const RESET_CONTROL_PORT: u64 = 1;
+const DATA_PORT: u64 = 4;
+
+const ADDRESS_ENABLE: u32 = 1 << 31;
+
+/// Reset control: a full reset rather than the processor's alone.
+const RC_SRST: u8 = 1 << 1;
+/// Reset control: its rise resets.
+const RC_RCPU: u8 = 1 << 2;
+
+/// A function of a PCI device: configuration space, and as a [`Device`] its BARs (region = number of
+/// the BAR), reset and saved state. It is reached under one lock from both sides.
+pub trait Function: Device {
+    /// Its configuration space.
+    fn config(&self) -> &Config;
+    /// Its configuration space, to change.
+    fn config_mut(&mut self) -> &mut Config;
+    /// The guest reads configuration space; `offset` and `data` stay inside one register number.
+    fn read_config(&mut self, offset: usize, data: &mut [u8]) {
+        self.config_mut().read(offset, data);
+    }
+    /// The guest writes configuration space.
+    fn write_config(&mut self, offset: usize, data: &[u8]) {
+        self.config_mut().write(offset, data);
+    }
+}
+
+/// A function as the host and the bus share it.
+pub type Shared = Arc<Mutex<Box<dyn Function>>>;
+
+/// What a function is wired to when it is built.
+pub struct Place<'a> {
+    /// What every device is given.
+    pub wiring: &'a Wiring,
+    /// The queue of the host, which functions share.
+    pub requests: &'a Requests,
+    /// How the host bridge lets the board see PAM and SMRAM.
+    pub shape: &'a SharedShape,
+    /// Where INTA#-INTD# lead.
+    pub router: &'a Arc<PirqRouter>,
+    /// The slot it stands in.
+    pub slot: u8,
+    /// Its function number.
+    pub function: u8,
+}
+
+impl Place<'_> {
+    /// The wire from the function's `pin`; it is made once.
+    pub fn intx(&self, pin: Pin) -> IrqLine {
+        self.router.intx(self.slot, self.function, pin)
+    }
+}
+
+/// A function of the machine.
+pub struct Row {
+    /// Its name: unique, and what its saved state is found by.
+    pub name: &'static str,
+    /// Its device number on bus 0.
+    pub slot: u8,
+    /// Its function number.
+    pub function: u8,
+    /// Builds it.
+    pub new: fn(&Place<'_>) -> Box<dyn Function>,
+}
+
+/// The functions every machine has, in the order in which they are reset and restored.
+#[rustfmt::skip]
+pub const PCI: &[Row] = &[
+    Row { name: "i440fx", slot: 0, function: 0, new: i440fx::new },
+    Row { name: "piix3",  slot: 1, function: 0, new: piix3::new },
+];
+
+/// One function on bus 0.
+#[derive(Clone)]
+pub struct Present {
+    /// Its name.
+    pub name: &'static str,
+    /// Its device number.
+    pub slot: u8,
+    /// Its function number.
+    pub function: u8,
+    /// The function.
+    pub shared: Shared,
+}
+
+/// What the board keeps of the host.
+pub struct Handles {
+    /// PAM and SMRAM as they are now.
+    pub shape: SharedShape,
+    /// Where slots' interrupt pins lead.
+    pub router: Arc<PirqRouter>,
+    /// All functions. The host resets and saves them.
+    pub functions: Vec<Present>,
+}
+
+impl Handles {
+    /// Where BARs decode now: function's name, number of the BAR, and place.
+    pub fn mappings(&self) -> Vec<(&'static str, usize, Mapping)> {
+        let mut all = Vec::new();
+        for present in &self.functions {
+            let mappings = lock(&present.shared).config().mappings();
+            let placed = mappings.into_iter().enumerate();
+            all.extend(placed.filter_map(|(n, m)| Some((present.name, n, m?))));
+        }
+        all
+    }
+}
+
+/// Builds the PCI host with the functions of [`PCI`]. `shape` is the board's handle on PAM and SMRAM;
+/// `irq` makes a line to an ISA interrupt.
+pub fn new_host(
+    wiring: &Wiring,
+    shape: &SharedShape,
+    irq: impl FnMut(u32) -> IrqLine,
+) -> (Box<dyn Device>, Handles) {
+    let (host, handles) = Host::new(wiring, shape, PirqRouter::new(irq), PCI);
+    (Box::new(host), handles)
+}
+
+struct Host {
+    requests: Requests,
+    functions: Vec<Present>,
+    address: u32,
+    reset_control: u8,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Saved {
+    address: u32,
+    reset_control: u8,
+    functions: BTreeMap<String, State>,
+}
+
+impl Host {
+    fn new(
+        wiring: &Wiring,
+        shape: &SharedShape,
+        router: Arc<PirqRouter>,
+        rows: &[Row],
+    ) -> (Self, Handles) {
+        let build = |row: &Row| Present {
+            name: row.name,
+            slot: row.slot,
+            function: row.function,
+            shared: Arc::new(Mutex::new((row.new)(&Place {
+                wiring,
+                requests: &wiring.requests,
+                shape,
+                router: &router,
+                slot: row.slot,
+                function: row.function,
+            }))),
+        };
+        let functions: Vec<Present> = rows.iter().map(build).collect();
+        let host = Self {
+            requests: wiring.requests.clone(),
+            functions: functions.clone(),
+            address: 0,
+            reset_control: 0,
+        };
+        let handles = Handles {
+            shape: shape.clone(),
+            router,
+            functions,
+        };
+        (host, handles)
+    }
+
+    /// The function the address register names, and the register's offset.
+    fn addressed(&self) -> Option<(&Present, usize)> {
+        let [register, devfn, bus, _] = self.address.to_le_bytes();
+        if self.address & ADDRESS_ENABLE == 0 || bus != 0 {
+            return None;
+        }
+        let named = |p: &&Present| p.slot == devfn >> 3 && p.function == devfn & 7;
+        let present = self.functions.iter().find(named)?;
+        Some((present, usize::from(register & 0xFC)))
+    }
+
+    fn read_data(&self, port: u64, data: &mut [u8]) {
+        if let Some((present, register)) = self.addressed() {
+            let byte = (port - DATA_PORT) as usize;
+            lock(&present.shared).read_config(register + byte, data);
+        }
+    }
+
+    fn write_data(&self, port: u64, data: &[u8]) {
+        if let Some((present, register)) = self.addressed() {
+            let byte = (port - DATA_PORT) as usize;
+            lock(&present.shared).write_config(register + byte, data);
+        }
+    }
+
+    fn write_reset_control(&mut self, value: u8) {
+        self.reset_control = value & RC_SRST;
+        if value & RC_RCPU != 0 {
+            self.requests.push(Request::Reset);
+        }
+    }
+
+    fn restore_functions(&self, from: &BTreeMap<String, State>) -> Result<(), RestoreError> {
+        for present in &self.functions {
+            let state = from.get(present.name).ok_or(RestoreError::Impossible {
+                field: "set of PCI functions",
+            })?;
+            lock(&present.shared).restore(state)?;
+        }
+        Ok(())
+    }
+
+    fn save_functions(&self) -> BTreeMap<String, State> {
+        let save = |p: &Present| (p.name.to_owned(), lock(&p.shared).save());
+        self.functions.iter().map(save).collect()
+    }
+}
+
+impl Device for Host {
+    fn read(&mut self, at: At, data: &mut [u8]) {
+        match (at.offset, data.len()) {
+            (ADDRESS_PORT, 4) => data.copy_from_slice(&self.address.to_le_bytes()),
+            (RESET_CONTROL_PORT, 1) => data.fill(self.reset_control),
+            (port, width) => {
+                if let Some((port, part)) = data_part(port, width) {
+                    self.read_data(port, &mut data[part]);
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, at: At, data: &[u8]) {
+        match (at.offset, data) {
+            (ADDRESS_PORT, &[a, b, c, d]) => self.address = u32::from_le_bytes([a, b, c, d]),
+            (RESET_CONTROL_PORT, &[value]) => self.write_reset_control(value),
+            (port, _) => {
+                if let Some((port, part)) = data_part(port, data.len()) {
+                    self.write_data(port, &data[part]);
+                }
+            }
+        }
+    }
+
+    fn reset(&mut self) {
+        (self.address, self.reset_control) = (0, 0);
+        for present in &self.functions {
+            lock(&present.shared).reset();
+        }
+    }
+
+    fn save(&self) -> State {
+        let saved = Saved {
+            address: self.address,
+            reset_control: self.reset_control,
+            functions: self.save_functions(),
+        };
+        State::of(VERSION, &saved)
+    }
+
+    fn restore(&mut self, from: &State) -> Result<(), RestoreError> {
+        let saved: Saved = from.fields(VERSION)?;
+        let before = self.save_functions();
+        if let Err(error) = self.restore_functions(&saved.functions) {
+            // What a function saved itself it takes back.
+            let _ = self.restore_functions(&before);
+            return Err(error);
+        }
+        (self.address, self.reset_control) = (saved.address, saved.reset_control);
+        Ok(())
+    }
+}
+
+/// The part of an access that lies in the data ports: its first port, and its bytes' place.
+fn data_part(port: u64, width: usize) -> Option<(u64, std::ops::Range<usize>)> {
+    let skip = DATA_PORT.saturating_sub(port);
+    let first = port + skip;
+    let end = (DATA_PORT + 4).min(port.checked_add(width as u64)?);
+    let len = usize::try_from(end.checked_sub(first)?).ok()?;
+    let skip = usize::try_from(skip).ok()?;
+    (len > 0).then_some((first, skip..skip + len))
+}
+
+fn lock(function: &Shared) -> MutexGuard<'_, Box<dyn Function>> {
+    function.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

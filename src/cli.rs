@@ -1,0 +1,354 @@
+//! The command line: QEMU's option names and meaning, with one dash or two.
+//!
+//! A mistake is one line that names what was written and the nearest valid spelling, status 1.
+
+use std::path::PathBuf;
+
+use clap::{CommandFactory, Parser, ValueEnum};
+use emu::arch::cpuid::CpuModel;
+
+use crate::properties::{Properties, nearest};
+
+/// A PC (i440FX/PIIX3) with two engines: --accel=tcg runs the guest on twin86's own x86 CPU,
+/// --accel=kvm on the processor. Without -bios it runs the guest that is built in, on every
+/// engine there is, and compares what the engines did.
+#[derive(Parser, Debug)]
+#[command(name = "twin86", version, disable_help_flag = true)]
+pub struct Options {
+    /// Engine: tcg, kvm; the built-in guest runs on both unless one is named.
+    #[arg(long, value_name = "ENGINE", help_heading = "Machine")]
+    pub accel: Option<String>,
+    /// Machine type; pc (i440FX + PIIX3) is the only one.
+    #[arg(
+        long = "M",
+        visible_alias = "machine",
+        value_name = "TYPE",
+        help_heading = "Machine"
+    )]
+    pub machine: Option<String>,
+    /// Guest memory: a number of MiB, or with suffix K, M, G.
+    #[arg(
+        long = "m",
+        value_name = "SIZE",
+        default_value = "128M",
+        help_heading = "Machine"
+    )]
+    pub memory: String,
+    /// Processor model; `help` lists them.
+    #[arg(
+        long,
+        value_name = "MODEL",
+        default_value = "qemu64",
+        help_heading = "Machine"
+    )]
+    pub cpu: String,
+    /// Number of processors; 1 is all there can be today.
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "Machine")]
+    pub smp: String,
+    /// BIOS image, mapped to end at 4 GiB and at 1 MiB.
+    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    pub bios: Option<PathBuf>,
+    /// Parts of the built-in guest to run, by name; `help` lists them.
+    #[arg(long, value_name = "NAME,...", help_heading = "Guest")]
+    pub parts: Option<String>,
+    /// Real-time clock: base=utc, base=localtime or base=YYYY-MM-DDTHH:MM:SS.
+    #[arg(long, value_name = "base=...", help_heading = "Guest")]
+    pub rtc: Option<String>,
+    /// Virtual time: 2^N nanoseconds an instruction (tcg only); two runs are then equal.
+    #[arg(long, value_name = "shift=N", help_heading = "Guest")]
+    pub icount: Option<String>,
+    /// End the run at a reset instead of restarting the guest.
+    #[arg(long, help_heading = "Guest")]
+    pub no_reboot: bool,
+    /// Serial port: stdio, file:PATH, null. May be given twice.
+    #[arg(long, value_name = "DEV", help_heading = "Devices")]
+    pub serial: Vec<String>,
+    /// Debug console on port 402h: stdio, file:PATH, null.
+    #[arg(long, value_name = "DEV", help_heading = "Devices")]
+    pub debugcon: Option<String>,
+    /// Adds a device with its properties; `help` lists them.
+    #[arg(long, value_name = "NAME,PROP=VALUE,...", help_heading = "Devices")]
+    pub device: Vec<String>,
+    /// Display; none is the only one.
+    #[arg(long, value_name = "TYPE", help_heading = "Devices")]
+    pub display: Option<String>,
+    /// Log items: int,in_asm,exec,cpu,exits,guest_errors; `help` lists them.
+    #[arg(long = "d", value_name = "ITEM,...", help_heading = "Debugging")]
+    pub log: Option<String>,
+    /// Log to FILE instead of standard error.
+    #[arg(long = "D", value_name = "FILE", help_heading = "Debugging")]
+    pub log_file: Option<PathBuf>,
+    /// Print this help.
+    #[arg(long, help_heading = "Debugging")]
+    pub help: bool,
+}
+
+/// A mistake on the command line, in one line.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// No such option.
+    #[error("unknown option '{given}'{}", suggestion(.nearest))]
+    Unknown {
+        /// As the user wrote it.
+        given: String,
+        /// The nearest valid one, in the user's spelling.
+        nearest: Option<String>,
+    },
+    /// An option's value is not one of those it takes.
+    #[error("{option}: '{given}' is not {expected}{}", suggestion(.nearest))]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// As the user wrote it.
+        given: String,
+        /// What would be right.
+        expected: &'static str,
+        /// The nearest valid one.
+        nearest: Option<String>,
+    },
+    /// Anything else clap finds.
+    #[error("{0}")]
+    Usage(String),
+}
+
+fn suggestion(nearest: &Option<String>) -> String {
+    nearest
+        .as_ref()
+        .map_or_else(String::new, |n| format!("; did you mean '{n}'?"))
+}
+
+impl Options {
+    /// Parses the command line (without the program's name).
+    ///
+    /// # Errors
+    /// One line that names the option or value and the nearest valid one.
+    pub fn from_args(args: impl IntoIterator<Item = String>) -> Result<Self, CliError> {
+        let args: Vec<String> = args.into_iter().collect();
+        let parsed = Self::try_parse_from(two_dashes(&args));
+        parsed.map_err(|error| explain(&error, &args))
+    }
+
+    /// The help text.
+    pub fn help_text() -> String {
+        Self::command().render_help().to_string()
+    }
+}
+
+/// Whether the option `name` (without dashes) takes a value; `None` if there is no such option.
+fn takes_value(name: &str) -> Option<bool> {
+    let command = Options::command();
+    let argument = command.get_arguments().find(|a| {
+        a.get_long() == Some(name)
+            || a.get_visible_aliases()
+                .is_some_and(|all| all.contains(&name))
+    })?;
+    Some(argument.get_action().takes_values())
+}
+
+/// QEMU's single dashes become double ones, but for what is the value of an option.
+fn two_dashes(args: &[String]) -> Vec<String> {
+    let mut out = vec!["twin86".to_string()];
+    let mut is_value = false;
+    for arg in args {
+        let name = arg.trim_start_matches('-');
+        if is_value || name.is_empty() || !arg.starts_with('-') {
+            out.push(arg.clone());
+            is_value = false;
+            continue;
+        }
+        let name = if name == "h" { "help" } else { name };
+        out.push(format!("--{name}"));
+        is_value = !name.contains('=') && takes_value(name) == Some(true);
+    }
+    out
+}
+
+fn explain(error: &clap::Error, args: &[String]) -> CliError {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let invalid = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(name)) => name.clone(),
+        _ => String::new(),
+    };
+    if error.kind() == ErrorKind::UnknownArgument {
+        let bare = invalid.trim_start_matches('-');
+        let given = args
+            .iter()
+            .find(|a| a.trim_start_matches('-').split('=').next() == Some(bare))
+            .map_or(invalid.clone(), |a| {
+                a.split('=').next().unwrap_or(a).to_string()
+            });
+        let dashes = &given[..given.len() - given.trim_start_matches('-').len()];
+        let command = Options::command();
+        let names: Vec<&str> = command
+            .get_arguments()
+            .filter_map(|a| a.get_long())
+            .collect();
+        let nearest = nearest(bare, names).map(|n| format!("{dashes}{n}"));
+        return CliError::Unknown { given, nearest };
+    }
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    CliError::Usage(line.trim_start_matches("error: ").to_string())
+}
+
+/// An engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Engine {
+    /// The software CPU.
+    Tcg,
+    /// The processor, through KVM.
+    Kvm,
+}
+
+/// What `-d` can log.
+pub const LOG_ITEMS: &[(&str, &str)] = &[
+    (
+        "int",
+        "exceptions and interrupts as they are delivered (tcg)",
+    ),
+    (
+        "in_asm",
+        "guest code of each block as it is translated (tcg)",
+    ),
+    ("exec", "each instruction before it runs (tcg)"),
+    ("cpu", "registers before each instruction (tcg)"),
+    ("exits", "every access of a processor to the board"),
+    (
+        "guest_errors",
+        "what the guest did that no hardware expects",
+    ),
+];
+
+fn one_of(option: &'static str, given: &str, names: &[&str], expected: &'static str) -> CliError {
+    CliError::Value {
+        option,
+        given: given.to_string(),
+        expected,
+        nearest: nearest(given, names.iter().copied()).map(str::to_string),
+    }
+}
+
+fn value(option: &'static str, given: &str, expected: &'static str) -> CliError {
+    CliError::Value {
+        option,
+        given: given.to_string(),
+        expected,
+        nearest: None,
+    }
+}
+
+impl Options {
+    /// The engine chosen, if one was.
+    ///
+    /// # Errors
+    /// If there is no such engine.
+    pub fn engine(&self) -> Result<Option<Engine>, CliError> {
+        let Some(given) = &self.accel else {
+            return Ok(None);
+        };
+        match given.as_str() {
+            "tcg" => Ok(Some(Engine::Tcg)),
+            "kvm" => Ok(Some(Engine::Kvm)),
+            other => Err(one_of("--accel", other, &["tcg", "kvm"], "an engine")),
+        }
+    }
+
+    /// Guest memory in bytes.
+    ///
+    /// # Errors
+    /// If it is no size, or one the machine cannot have.
+    pub fn memory(&self) -> Result<u64, CliError> {
+        let wrong = || {
+            value(
+                "-m",
+                &self.memory,
+                "a memory size from 1M to 1T, as in 512 or 2G",
+            )
+        };
+        let properties = Properties::parse(&self.memory).map_err(|_| wrong())?;
+        let size = properties
+            .get("size")
+            .or(properties.head())
+            .ok_or_else(wrong)?;
+        let (digits, unit) = match size.char_indices().next_back() {
+            Some((at, 'K' | 'k')) => (&size[..at], 1 << 10),
+            Some((at, 'M' | 'm')) => (&size[..at], 1 << 20),
+            Some((at, 'G' | 'g')) => (&size[..at], 1 << 30),
+            Some((at, 'T' | 't')) => (&size[..at], 1 << 40),
+            _ => (size, 1 << 20),
+        };
+        let bytes = digits
+            .parse::<u64>()
+            .ok()
+            .and_then(|n| n.checked_mul(unit))
+            .ok_or_else(wrong)?;
+        let possible = bytes % 4096 == 0 && (1 << 20..=1 << 40).contains(&bytes);
+        if possible { Ok(bytes) } else { Err(wrong()) }
+    }
+
+    /// The processor model.
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub fn cpu_model(&self) -> Result<CpuModel, CliError> {
+        CpuModel::by_name(&self.cpu)
+            .ok_or_else(|| one_of("-cpu", &self.cpu, CpuModel::names(), "a processor model"))
+    }
+
+    /// Checks the options that have only one value today.
+    ///
+    /// # Errors
+    /// If they ask for something else.
+    pub fn check_fixed(&self) -> Result<(), CliError> {
+        if let Some(machine) = &self.machine
+            && machine != "pc"
+        {
+            return Err(one_of("-M", machine, &["pc"], "a machine type"));
+        }
+        if let Some(display) = &self.display
+            && display != "none"
+        {
+            return Err(one_of("-display", display, &["none"], "a display"));
+        }
+        if self.smp != "1" && self.smp != "cpus=1" {
+            return Err(value(
+                "-smp",
+                &self.smp,
+                "a number of processors this build can run (1)",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Nanoseconds an instruction takes, as a power of two, in virtual time.
+    ///
+    /// # Errors
+    /// If the shift is none from 0 to 10.
+    pub fn icount_shift(&self) -> Result<Option<u32>, CliError> {
+        let Some(given) = &self.icount else {
+            return Ok(None);
+        };
+        let number = given.strip_prefix("shift=").unwrap_or(given);
+        match number.parse() {
+            Ok(shift) if shift <= 10 => Ok(Some(shift)),
+            _ => Err(value("-icount", given, "shift=N with N from 0 to 10")),
+        }
+    }
+
+    /// Which items `-d` chose.
+    ///
+    /// # Errors
+    /// If one does not exist.
+    pub fn log_items(&self) -> Result<Vec<&'static str>, CliError> {
+        let names: Vec<&'static str> = LOG_ITEMS.iter().map(|(name, _)| *name).collect();
+        let given = self.log.as_deref().unwrap_or_default();
+        given
+            .split(',')
+            .filter(|item| !item.is_empty())
+            .map(|item| {
+                let found = names.iter().find(|name| **name == item).copied();
+                found.ok_or_else(|| one_of("-d", item, &names, "a log item"))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,148 @@
+//! The flow of a run: every access of a processor to the board, in one form from both engines.
+//!
+//! Everything passes [`Exits::note`]: it counts by kind, prints for `-d exits`, and keeps a record
+//! when one was asked for. String I/O is recorded item by item.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+/// What left the processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ExitKind {
+    /// IN or INS.
+    In,
+    /// OUT or OUTS.
+    Out,
+    /// A read of device memory.
+    MmioRead,
+    /// A write of device memory (or of memory that is only read there).
+    MmioWrite,
+    /// An interrupt was acknowledged; the data is its vector.
+    Interrupt,
+    /// HLT.
+    Halt,
+    /// Shutdown by triple fault.
+    TripleFault,
+    /// The machine was reset.
+    Reset,
+}
+
+impl ExitKind {
+    /// The hardware's own name for it (Intel SDM Vol. 3C, "Basic Exit Reasons").
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::In | Self::Out => "IO_INSTRUCTION",
+            Self::MmioRead | Self::MmioWrite => "EPT_VIOLATION",
+            Self::Interrupt => "EXTERNAL_INTERRUPT",
+            Self::Halt => "HLT",
+            Self::TripleFault => "TRIPLE_FAULT",
+            Self::Reset => "RESET",
+        }
+    }
+}
+
+/// One exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// What it was.
+    pub kind: ExitKind,
+    /// Port or guest physical address.
+    pub address: u64,
+    /// Width in bytes.
+    pub width: u8,
+    /// The data, little endian.
+    pub data: u64,
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = usize::from(self.width) * 2;
+        let (address, data) = (self.address, self.data);
+        match self.kind {
+            ExitKind::In => write!(f, "IO_INSTRUCTION in  {address:#06x} -> {data:0digits$x}"),
+            ExitKind::Out => write!(f, "IO_INSTRUCTION out {address:#06x} <- {data:0digits$x}"),
+            ExitKind::MmioRead => {
+                write!(f, "EPT_VIOLATION read  {address:#010x} -> {data:0digits$x}")
+            }
+            ExitKind::MmioWrite => {
+                write!(f, "EPT_VIOLATION write {address:#010x} <- {data:0digits$x}")
+            }
+            ExitKind::Interrupt => write!(f, "EXTERNAL_INTERRUPT vector {data:02x}"),
+            kind => f.write_str(kind.name()),
+        }
+    }
+}
+
+/// The most exits a record keeps: a guest cannot grow the process.
+const MOST_RECORDED: usize = 4 << 20;
+
+/// Counts, prints and records exits.
+#[derive(Debug, Default)]
+pub struct Exits {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    counts: BTreeMap<ExitKind, u64>,
+    record: Option<Vec<Exit>>,
+    last: Option<ExitKind>,
+}
+
+impl Exits {
+    /// Keeps a record from now on.
+    pub fn record(&self) {
+        self.lock().record = Some(Vec::new());
+    }
+
+    /// The record so far, and an empty one from now on.
+    pub fn take_record(&self) -> Vec<Exit> {
+        self.lock()
+            .record
+            .as_mut()
+            .map(std::mem::take)
+            .unwrap_or_default()
+    }
+
+    /// How often each kind has happened.
+    pub fn counts(&self) -> BTreeMap<ExitKind, u64> {
+        self.lock().counts.clone()
+    }
+
+    /// Notes one exit.
+    pub fn note(&self, exit: Exit) {
+        let mut inner = self.lock();
+        // A processor that is woken in vain halts again without having run.
+        if exit.kind == ExitKind::Halt && inner.last == Some(ExitKind::Halt) {
+            return;
+        }
+        inner.last = Some(exit.kind);
+        tracing::trace!(target: "exits", "{exit}");
+        *inner.counts.entry(exit.kind).or_default() += 1;
+        if let Some(record) = &mut inner.record
+            && record.len() < MOST_RECORDED
+        {
+            record.push(exit);
+        }
+    }
+
+    /// Notes an access, item by item.
+    pub fn note_items(&self, kind: ExitKind, address: u64, width: usize, data: &[u8]) {
+        for item in data.chunks(width.clamp(1, 8)) {
+            let mut bytes = [0; 8];
+            bytes[..item.len()].copy_from_slice(item);
+            let data = u64::from_le_bytes(bytes);
+            self.note(Exit {
+                kind,
+                address,
+                width: item.len() as u8,
+                data,
+            });
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,659 @@
+//! The machine: a board and the processors that one engine runs.
+//!
+//! One thread runs the vCPU (today there is one), one more watches wall time: at a deadline of the
+//! board it lets the devices catch up. In virtual time the vCPU's thread does both, so that two
+//! runs are equal to the bit.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use accel::{Accel, AccelError, CpuModel, CpuState, Kick, Vcpu, VcpuExit, Vm, VmConfig};
+use devices::Clock;
+use devices::board::BoardOptions;
+use devices::board::build::{Board, BoardError, Event, Listener, Parts};
+use devices::chips::CpuSignal;
+use devices::memory_map::{MemoryMap, Target};
+use emu::io::{ApicRefused, CpuIo, Pending};
+use emu::memory::{Block, MapError, Range};
+
+use crate::exits::{Exit, ExitKind, Exits};
+use crate::time::{InstructionTime, WallTime};
+
+/// Why a machine could not be built or run. Guest faults are never here: they are
+/// [`emu::Exception`].
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// The board could not be built.
+    #[error(transparent)]
+    Board(#[from] BoardError),
+    /// The engine failed.
+    #[error(transparent)]
+    Accel(#[from] AccelError),
+    /// The board's map is none an engine can take.
+    #[error("the board's memory map cannot be used")]
+    Map(#[from] MapError),
+    /// A thread could not be started.
+    #[error("no thread could be started")]
+    Thread(#[from] io::Error),
+}
+
+/// What a machine is built from.
+pub struct MachineConfig {
+    /// The board.
+    pub board: BoardOptions,
+    /// BIOS image and character backends.
+    pub parts: Parts,
+    /// The processor model.
+    pub cpu: CpuModel,
+    /// Virtual time at `2^shift` nanoseconds an instruction; wall time if absent.
+    pub icount: Option<u32>,
+    /// A reset ends the run.
+    pub no_reboot: bool,
+    /// Looks over the shoulder of software CPUs.
+    pub observer: Option<accel::MakeObserver>,
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest turned the machine off.
+    PowerOff,
+    /// The guest ended the run with this status.
+    Exit(u8),
+    /// A reset, where resets end the run; by triple fault or as a device asked.
+    Reset {
+        /// It was a triple fault.
+        triple_fault: bool,
+    },
+    /// [`Stopper::stop`] was called.
+    Stopped,
+}
+
+/// Frequency of the time-stamp counter where the host's is not known: 1 GHz.
+const TSC_HZ: u64 = 1_000_000_000;
+/// Base of the local APIC's page after reset, and the bits of IA32_APIC_BASE that move it.
+const APIC_PAGE: u64 = 0xFFF;
+/// IA32_APIC_BASE: the APIC is enabled.
+const APIC_ENABLED: u64 = 1 << 11;
+/// The MSR itself.
+const IA32_APIC_BASE: u32 = 0x1B;
+
+/// A machine, ready to run.
+pub struct Machine {
+    shared: Arc<Shared>,
+    vcpu: Box<dyn Vcpu>,
+    reset_state: CpuState,
+    no_reboot: bool,
+}
+
+/// What the vCPU's callbacks, the timer's thread and the machine's owner share.
+struct Shared {
+    board: Board,
+    vm: Arc<dyn Vm>,
+    clock: Clock,
+    virtual_time: Option<Arc<InstructionTime>>,
+    exits: Exits,
+    kick: OnceLock<Arc<dyn Kick>>,
+    wake: Wake,
+    timer: Timer,
+    /// The A20 gate as the board last told: it must not be asked while it tells.
+    a20: AtomicBool,
+}
+
+/// Wakes a vCPU that waits in HLT, and carries what the loop must decide.
+#[derive(Default)]
+struct Wake {
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Wanted {
+    /// Something may be deliverable.
+    signal: bool,
+    event: Option<Event>,
+    stop: bool,
+}
+
+/// The deadline the timer's thread sleeps to.
+#[derive(Default)]
+struct Timer {
+    /// Nanoseconds of guest time; [`u64::MAX`] for none.
+    deadline: AtomicU64,
+    thread: OnceLock<thread::Thread>,
+}
+
+impl Machine {
+    /// Builds a machine on an engine.
+    ///
+    /// # Errors
+    /// If the board cannot be built or the engine refuses.
+    pub fn new(config: MachineConfig, accel: &dyn Accel) -> Result<Self, VmError> {
+        let virtual_time = config
+            .icount
+            .map(|shift| Arc::new(InstructionTime::new(shift)));
+        let clock = match &virtual_time {
+            Some(time) => Clock::new(Arc::clone(time) as _),
+            None => Clock::new(Arc::new(WallTime::default())),
+        };
+        let board = Board::new(config.board, &config.parts, clock.clone())?;
+        let reset_state = CpuState::reset(config.cpu.signature());
+        let vm = accel.create_vm(&VmConfig {
+            cpu: config.cpu,
+            tsc_hz: TSC_HZ,
+            virtual_time: virtual_time.as_ref().map(|t| Arc::clone(&t.instructions)),
+            observer: config.observer,
+        })?;
+        vm.set_memory_map(engine_map(&board.map(), board.a20())?)?;
+        let shared = Arc::new(Shared {
+            board,
+            vm,
+            clock,
+            virtual_time,
+            exits: Exits::default(),
+            kick: OnceLock::new(),
+            wake: Wake::default(),
+            timer: Timer::default(),
+            a20: AtomicBool::new(true),
+        });
+        let weak = Arc::downgrade(&shared);
+        for block in shared.board.blocks().all() {
+            let weak = Weak::clone(&weak);
+            let hook = move || {
+                if let Some(shared) = weak.upgrade() {
+                    shared.vm.code_written();
+                }
+            };
+            block.marks().on_code_written(Arc::new(hook));
+        }
+        let vcpu = shared
+            .vm
+            .create_vcpu(0, Arc::new(Port(Weak::clone(&weak))))?;
+        let _ = shared.kick.set(vcpu.kicker());
+        shared.board.connect(Arc::new(Port(Weak::clone(&weak))));
+        shared.board.chips().connect_cpu(0, Arc::new(Port(weak)));
+        Ok(Self {
+            shared,
+            vcpu,
+            reset_state,
+            no_reboot: config.no_reboot,
+        })
+    }
+
+    /// The flow of the run.
+    pub fn exits(&self) -> &Exits {
+        &self.shared.exits
+    }
+
+    /// The processor's state, between runs.
+    ///
+    /// # Errors
+    /// If the engine refuses.
+    pub fn state(&mut self) -> Result<CpuState, VmError> {
+        Ok(self.vcpu.state()?)
+    }
+
+    /// What stops this machine from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::downgrade(&self.shared))
+    }
+
+    /// Runs until the guest or [`Stopper::stop`] ends it.
+    ///
+    /// # Errors
+    /// For host errors and exits nobody can serve.
+    pub fn run(&mut self) -> Result<Outcome, VmError> {
+        if self.shared.virtual_time.is_some() {
+            return self.run_vcpu();
+        }
+        let shared = Arc::clone(&self.shared);
+        shared.timer.deadline.store(u64::MAX, Ordering::Release);
+        thread::scope(|scope| {
+            let timer = thread::Builder::new().name("timer".into());
+            let timer = timer.spawn_scoped(scope, || shared.watch_time())?;
+            let _ = shared.timer.thread.set(timer.thread().clone());
+            let outcome = self.run_vcpu();
+            shared.timer.finish();
+            outcome
+        })
+    }
+
+    fn run_vcpu(&mut self) -> Result<Outcome, VmError> {
+        let shared = Arc::clone(&self.shared);
+        shared.poll();
+        loop {
+            let exit = self.vcpu.run()?;
+            match exit {
+                VcpuExit::Halted => {
+                    shared.note(ExitKind::Halt);
+                    shared.wait();
+                }
+                VcpuExit::Kicked | VcpuExit::Debug(_) => {}
+                VcpuExit::TripleFault => {
+                    shared.note(ExitKind::TripleFault);
+                    if self.no_reboot {
+                        return Ok(Outcome::Reset { triple_fault: true });
+                    }
+                    self.reset()?;
+                }
+            }
+            if shared.virtual_time.is_some() {
+                shared.poll();
+            }
+            let wanted = shared.wake.take();
+            match wanted.event {
+                Some(Event::Exit(status)) => return Ok(Outcome::Exit(status)),
+                Some(Event::PowerOff) => return Ok(Outcome::PowerOff),
+                Some(Event::Reset) if self.no_reboot => {
+                    return Ok(Outcome::Reset {
+                        triple_fault: false,
+                    });
+                }
+                Some(Event::Reset) => self.reset()?,
+                None => {}
+            }
+            if wanted.stop {
+                return Ok(Outcome::Stopped);
+            }
+        }
+    }
+
+    fn reset(&mut self) -> Result<(), VmError> {
+        self.shared.note(ExitKind::Reset);
+        self.shared.board.reset();
+        self.vcpu.set_state(&self.reset_state)?;
+        Ok(())
+    }
+}
+
+/// Stops a machine from another thread.
+#[derive(Clone)]
+pub struct Stopper(Weak<Shared>);
+
+impl Stopper {
+    /// Makes [`Machine::run`] return soon.
+    pub fn stop(&self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.want(|wanted| wanted.stop = true);
+        }
+    }
+}
+
+impl Wake {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Wanted {
+        std::mem::take(&mut *self.lock())
+    }
+}
+
+impl Timer {
+    const FINISHED: u64 = u64::MAX - 1;
+
+    /// The board has a new deadline: the thread must not oversleep it.
+    fn set(&self, deadline: Option<Duration>) {
+        let ns = deadline.map_or(u64::MAX, |d| {
+            u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+        });
+        let before = self.deadline.fetch_min(ns, Ordering::AcqRel);
+        if ns < before
+            && let Some(thread) = self.thread.get()
+        {
+            thread.unpark();
+        }
+    }
+
+    fn finish(&self) {
+        self.deadline.store(Self::FINISHED, Ordering::Release);
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+impl Shared {
+    fn note(&self, kind: ExitKind) {
+        self.exits.note(Exit {
+            kind,
+            address: 0,
+            width: 0,
+            data: 0,
+        });
+    }
+
+    /// Lets the devices catch up with guest time.
+    fn poll(&self) {
+        let deadline = self.board.poll();
+        self.arm(deadline);
+    }
+
+    fn arm(&self, deadline: Option<Duration>) {
+        match &self.virtual_time {
+            Some(time) => time.stop_at(deadline),
+            None => self.timer.set(deadline),
+        }
+    }
+
+    /// After an access: the board's next deadline may have moved.
+    fn accessed(&self) {
+        self.arm(self.board.next_deadline());
+    }
+
+    fn kick(&self) {
+        if let Some(kick) = self.kick.get() {
+            kick.kick();
+        }
+    }
+
+    fn want(&self, change: impl FnOnce(&mut Wanted)) {
+        change(&mut self.wake.lock());
+        self.wake.changed.notify_all();
+        self.kick();
+    }
+
+    /// Waits, halted, until something may be deliverable.
+    fn wait(&self) {
+        if let Some(time) = &self.virtual_time {
+            if self.board.chips().pending(0).any() {
+                return;
+            }
+            if let Some(deadline) = self.board.next_deadline() {
+                time.skip_to(deadline);
+                return;
+            }
+        }
+        let mut wanted = self.wake.lock();
+        while !(wanted.signal || wanted.stop || wanted.event.is_some()) {
+            wanted = self
+                .wake
+                .changed
+                .wait(wanted)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        wanted.signal = false;
+    }
+
+    /// The timer's thread: sleeps to the board's deadline, polls, and again.
+    fn watch_time(&self) {
+        loop {
+            let deadline = self.timer.deadline.load(Ordering::Acquire);
+            if deadline == Timer::FINISHED {
+                return;
+            }
+            let now = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
+            if deadline > now {
+                let sleep = Duration::from_nanos(deadline - now).min(Duration::from_secs(3600));
+                thread::park_timeout(sleep);
+                continue;
+            }
+            // From here on a deadline set by an access counts again.
+            let swapped = self.timer.deadline.compare_exchange(
+                deadline,
+                u64::MAX,
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            );
+            if swapped.is_ok() {
+                self.poll();
+            }
+        }
+    }
+
+    /// The processor's local APIC page, if it is enabled and `address` lies in it.
+    fn apic_offset(&self, address: u64) -> Option<u32> {
+        let base = self.board.chips().apic_base(0);
+        let inside = base & APIC_ENABLED != 0 && address & !APIC_PAGE == base & !APIC_PAGE;
+        inside.then_some((address & APIC_PAGE) as u32)
+    }
+
+    fn apic_read(&self, offset: u32, data: &mut [u8]) {
+        let value = self.board.chips().apic_read(0, offset & !3).to_le_bytes();
+        for (at, byte) in data.iter_mut().enumerate() {
+            *byte = value[(offset as usize + at) % 4];
+        }
+    }
+
+    fn apic_write(&self, offset: u32, data: &[u8]) {
+        // Only aligned 32-bit writes mean something (SDM Vol. 3A, "The Local APIC Block Diagram").
+        if let Ok(&value) = <&[u8; 4]>::try_from(data) {
+            self.board
+                .chips()
+                .apic_write(0, offset, u32::from_le_bytes(value));
+        } else {
+            tracing::debug!(target: "lapic", offset, len = data.len(), "write of a wrong width");
+        }
+    }
+}
+
+/// The machine as a vCPU, the board and the interrupt chips reach it. Weak: the machine owns all of
+/// them.
+struct Port(Weak<Shared>);
+
+impl Port {
+    fn with<T>(&self, f: impl FnOnce(&Shared) -> T, gone: T) -> T {
+        self.0.upgrade().map_or(gone, |shared| f(&shared))
+    }
+}
+
+impl CpuIo for Port {
+    fn port_read(&self, port: u16, width: usize, data: &mut [u8]) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        data.fill(0xFF);
+        shared.board.port_read_items(port, width, data);
+        shared
+            .exits
+            .note_items(ExitKind::In, port.into(), width, data);
+        shared.accessed();
+    }
+
+    fn port_write(&self, port: u16, width: usize, data: &[u8]) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        shared
+            .exits
+            .note_items(ExitKind::Out, port.into(), width, data);
+        shared.board.port_write_items(port, width, data);
+        shared.accessed();
+    }
+
+    fn mmio_read(&self, address: u64, data: &mut [u8]) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        data.fill(0xFF);
+        match shared.apic_offset(address) {
+            Some(offset) => shared.apic_read(offset, data),
+            None => shared.board.mmio_read(address, data),
+        }
+        shared
+            .exits
+            .note_items(ExitKind::MmioRead, address, data.len(), data);
+        shared.accessed();
+    }
+
+    fn mmio_write(&self, address: u64, data: &[u8]) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        shared
+            .exits
+            .note_items(ExitKind::MmioWrite, address, data.len(), data);
+        match shared.apic_offset(address) {
+            Some(offset) => shared.apic_write(offset, data),
+            None => shared.board.mmio_write(address, data),
+        }
+        shared.accessed();
+    }
+
+    fn pending(&self) -> Pending {
+        self.with(
+            |shared| {
+                let events = shared.board.chips().pending(0);
+                let mut pending = Pending::empty();
+                pending.set(Pending::INTERRUPT, events.interrupt);
+                pending.set(Pending::NMI, events.nmi);
+                pending.set(Pending::SMI, events.smi);
+                pending.set(Pending::INIT, events.init);
+                pending.set(Pending::SIPI, events.sipi.is_some());
+                pending
+            },
+            Pending::empty(),
+        )
+    }
+
+    fn ack_interrupt(&self) -> Option<u8> {
+        let shared = self.0.upgrade()?;
+        let vector = shared.board.chips().acknowledge(0)?;
+        let data = vector.into();
+        shared.exits.note(Exit {
+            kind: ExitKind::Interrupt,
+            address: 0,
+            width: 1,
+            data,
+        });
+        Some(vector)
+    }
+
+    fn take(&self, which: Pending) -> u8 {
+        let Some(shared) = self.0.upgrade() else {
+            return 0;
+        };
+        let chips = shared.board.chips();
+        match which {
+            Pending::NMI => u8::from(chips.take_nmi(0)),
+            Pending::SMI => u8::from(chips.take_smi(0)),
+            Pending::INIT => u8::from(chips.take_init(0)),
+            Pending::SIPI => chips.take_sipi(0).unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn apic_msr_read(&self, msr: u32) -> Result<u64, ApicRefused> {
+        let shared = self.0.upgrade().ok_or(ApicRefused)?;
+        if msr != IA32_APIC_BASE {
+            return Err(ApicRefused);
+        }
+        Ok(shared.board.chips().apic_base(0))
+    }
+
+    fn apic_msr_write(&self, msr: u32, value: u64) -> Result<(), ApicRefused> {
+        let shared = self.0.upgrade().ok_or(ApicRefused)?;
+        if msr != IA32_APIC_BASE {
+            return Err(ApicRefused);
+        }
+        shared
+            .board
+            .chips()
+            .set_apic_base(0, value)
+            .map_err(|_| ApicRefused)
+    }
+
+    fn tpr(&self) -> u8 {
+        self.with(|shared| shared.board.chips().tpr(0), 0)
+    }
+
+    fn set_tpr(&self, cr8: u8) {
+        self.with(|shared| shared.board.chips().set_tpr(0, cr8), ());
+    }
+
+    fn tsc(&self) -> u64 {
+        self.with(
+            |shared| {
+                let ticks = shared.clock.now().as_nanos() * u128::from(TSC_HZ) / 1_000_000_000;
+                ticks as u64
+            },
+            0,
+        )
+    }
+}
+
+impl CpuSignal for Port {
+    fn signal(&self) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        shared.wake.lock().signal = true;
+        shared.wake.changed.notify_all();
+        if let Some(kick) = shared.kick.get() {
+            kick.signal();
+        }
+    }
+}
+
+impl Listener for Port {
+    fn map_changed(&self, map: &Arc<MemoryMap>) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        shared.set_map(map);
+    }
+
+    fn a20_changed(&self, open: bool) {
+        let Some(shared) = self.0.upgrade() else {
+            return;
+        };
+        shared.a20.store(open, Ordering::Release);
+        shared.set_map(&shared.board.map());
+    }
+
+    fn event(&self, event: Event) {
+        self.with(
+            |shared| shared.want(|wanted| wanted.event = Some(event)),
+            (),
+        );
+    }
+}
+
+impl Shared {
+    fn set_map(&self, map: &MemoryMap) {
+        let result = engine_map(map, self.a20.load(Ordering::Acquire)).map_err(VmError::from);
+        if let Err(error) = result.and_then(|map| Ok(self.vm.set_memory_map(map)?)) {
+            tracing::error!(target: "machine", %error, "the new memory map was refused");
+        }
+    }
+}
+
+/// The board's CPU view in the engines' words.
+fn engine_map(map: &MemoryMap, a20: bool) -> Result<emu::MemoryMap, MapError> {
+    let ranges = map
+        .cpu()
+        .ranges()
+        .iter()
+        .filter_map(|range| match &range.target {
+            Target::Block {
+                block,
+                offset,
+                read_only,
+                log_dirty,
+            } => Some(Range {
+                start: range.first,
+                len: range.last - range.first + 1,
+                block: Block {
+                    host: std::ptr::NonNull::new(block.host())?,
+                    len: block.size(),
+                    marks: block.marks().bytes(),
+                    owner: Arc::clone(block) as _,
+                },
+                offset: *offset,
+                read_only: *read_only,
+                log_dirty: *log_dirty,
+            }),
+            Target::Msi => None,
+        });
+    emu::MemoryMap::new(ranges.collect(), a20)
+}
+
+/// How long a run took, for reports.
+pub fn timed<T>(f: impl FnOnce() -> T) -> (T, Duration) {
+    let start = Instant::now();
+    let value = f();
+    (value, start.elapsed())
+}

@@ -1,0 +1,448 @@
+//! What the program does with its options: the built-in guest on every engine, or a BIOS on one.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use accel::tcg::Tcg;
+use accel::{Accel, AccelError, CpuModel};
+use devices::backend::chardev::Chardev;
+use devices::board::BoardOptions;
+use devices::board::build::Parts;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+
+use crate::calendar;
+use crate::cli::{CliError, Engine, LOG_ITEMS, Options};
+use crate::embedded::{self, EmbeddedError, Report};
+use crate::guest;
+use crate::machine::{Machine, MachineConfig, Outcome, VmError};
+use crate::properties::{Properties, PropertyError, nearest};
+use crate::trace::{Items, Log};
+
+/// Why the program ends with status 1.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A mistake on the command line.
+    #[error(transparent)]
+    Cli(#[from] CliError),
+    /// A property list that does not parse, or names what does not exist.
+    #[error("{option} {given}: {source}")]
+    Property {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        given: String,
+        /// What is wrong.
+        source: PropertyError,
+    },
+    /// A file cannot be used.
+    #[error("{path}: {problem}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The machine failed.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+    /// An engine cannot be opened.
+    #[error(transparent)]
+    Accel(#[from] AccelError),
+    /// The built-in guest could not run.
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    /// The engine cannot do what another option asks for.
+    #[error("{option} needs --accel=tcg: KVM cannot count instructions")]
+    NeedsTcg {
+        /// The option.
+        option: &'static str,
+    },
+    /// The output is gone.
+    #[error("standard output: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Runs what the options ask for; returns the exit status.
+///
+/// # Errors
+/// For mistakes on the command line and failures of the host, each in one line.
+pub fn run(options: &Options) -> Result<u8, RunError> {
+    if list_choices(options)? {
+        return Ok(0);
+    }
+    options.check_fixed()?;
+    let items = options.log_items()?;
+    let log = open_log(options)?;
+    log_events(&items, &log);
+    let session = Session {
+        engine: options.engine()?,
+        memory: options.memory()?,
+        cpu: options.cpu_model()?,
+        icount: options.icount_shift()?,
+        observer: Items::of(&items).observer(&log),
+    };
+    if session.icount.is_some() && session.engine == Some(Engine::Kvm) {
+        return Err(RunError::NeedsTcg { option: "-icount" });
+    }
+    match &options.bios {
+        Some(bios) => run_bios(options, session, bios),
+        None => run_embedded(options, session),
+    }
+}
+
+/// Options as the machine takes them.
+struct Session {
+    engine: Option<Engine>,
+    memory: u64,
+    cpu: CpuModel,
+    icount: Option<u32>,
+    observer: Option<accel::MakeObserver>,
+}
+
+/// `-cpu help` and its like; true if there was one.
+fn list_choices(options: &Options) -> Result<bool, RunError> {
+    let mut out = io::stdout().lock();
+    let is_help = |given: &str| given == "help" || given == "?";
+    let mut listed = false;
+    let mut list = |heading: &str, rows: Vec<(&str, &str)>| {
+        listed = true;
+        writeln!(out, "{heading}")?;
+        rows.iter()
+            .try_for_each(|(name, about)| writeln!(out, "  {name:<16} {about}"))
+    };
+    if is_help(&options.cpu) {
+        list(
+            "processor models:",
+            CpuModel::names().iter().map(|n| (*n, "")).collect(),
+        )?;
+    }
+    if options.device.iter().any(|d| is_help(d)) {
+        list(
+            "devices:",
+            DEVICES.iter().map(|d| (d.name, d.about)).collect(),
+        )?;
+    }
+    if options.log.as_deref().is_some_and(is_help) {
+        list("log items:", LOG_ITEMS.to_vec())?;
+    }
+    if options.parts.as_deref().is_some_and(is_help) {
+        list(
+            "parts of the built-in guest:",
+            guest::PARTS.iter().map(|p| (p.name, p.about)).collect(),
+        )?;
+    }
+    Ok(listed)
+}
+
+fn open_log(options: &Options) -> Result<Log, RunError> {
+    let output: Box<dyn Write + Send> = match &options.log_file {
+        Some(path) => Box::new(io::BufWriter::new(create(path)?)),
+        None => Box::new(io::stderr()),
+    };
+    Ok(Log::new(output))
+}
+
+fn create(path: &Path) -> Result<File, RunError> {
+    File::create(path).map_err(|error| file_error(path, &error.to_string()))
+}
+
+fn file_error(path: &Path, problem: &str) -> RunError {
+    RunError::File {
+        path: path.to_path_buf(),
+        problem: problem.to_string(),
+    }
+}
+
+/// Sends tracing events to the log: exits and guest errors if they were chosen, warnings always.
+fn log_events(items: &[&str], log: &Log) {
+    let mut targets = Targets::new().with_default(tracing::Level::WARN);
+    if items.contains(&"guest_errors") {
+        targets = targets.with_default(tracing::Level::DEBUG);
+    }
+    if items.contains(&"exits") {
+        targets = targets.with_target("exits", tracing::Level::TRACE);
+    }
+    let log = log.clone();
+    let layer = tracing_subscriber::fmt::layer()
+        .without_time()
+        .with_level(false)
+        .with_ansi(false)
+        .with_writer(move || log.clone())
+        .with_filter(targets);
+    // A second machine in one process keeps the first one's log.
+    let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
+}
+
+/// Opens an engine.
+fn open(engine: Engine) -> Result<Box<dyn Accel>, RunError> {
+    match engine {
+        Engine::Tcg => Ok(Box::new(Tcg)),
+        #[cfg(all(feature = "kvm", target_os = "linux"))]
+        Engine::Kvm => Ok(Box::new(accel::kvm::Kvm::open()?)),
+        #[cfg(not(all(feature = "kvm", target_os = "linux")))]
+        Engine::Kvm => Err(AccelError::Unavailable {
+            engine: "kvm",
+            source: io::Error::new(io::ErrorKind::Unsupported, "this build has no KVM"),
+        }
+        .into()),
+    }
+}
+
+/// Runs the built-in guest on the engine named, or on both, and compares.
+fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
+    let run = embedded::Run {
+        memory: session.memory,
+        cpu: session.cpu,
+        parts: chosen_parts(options)?,
+        icount: session.icount,
+        observer: session.observer,
+    };
+    let only = session.engine;
+    let mut passed = true;
+    let mut reports = Vec::new();
+    for engine in [Engine::Tcg, Engine::Kvm] {
+        if only.is_some_and(|only| only != engine) || engine == Engine::Kvm && run.icount.is_some()
+        {
+            continue;
+        }
+        let name = if engine == Engine::Tcg { "tcg" } else { "kvm" };
+        let accel = match open(engine) {
+            Ok(accel) => accel,
+            Err(error) if only.is_none() => {
+                say(&format!("== {name}: not run: {error}"))?;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let partial = accel.partial();
+        let note = if partial {
+            " (a partial KVM: some parts cannot run on it)"
+        } else {
+            ""
+        };
+        say(&format!("== {name}{note}"))?;
+        let unavailable = if partial {
+            guest::not_on_partial_kvm()
+        } else {
+            0
+        };
+        let report = embedded::run(&run, accel.as_ref(), unavailable, Box::new(io::stdout()))?;
+        say(&format!("== {name}: {}", summary(&report)))?;
+        passed &= report.passed();
+        reports.push((unavailable, report));
+    }
+    if let [(_, tcg), (unavailable, kvm)] = &reports[..] {
+        passed &= compare(&run, tcg, kvm, *unavailable)?;
+    }
+    Ok(if passed { 0 } else { 1 })
+}
+
+fn say(line: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "{line}")
+}
+
+fn summary(report: &Report) -> String {
+    let result = match report.outcome {
+        Outcome::Exit(guest::ALL_OK) => "passed".to_string(),
+        Outcome::Exit(guest::SOME_FAILED) => "failed".to_string(),
+        other => format!("ended unexpectedly: {other:?}"),
+    };
+    format!(
+        "{result}, {} exits in {:.2} s",
+        report.exits.len(),
+        report.took.as_secs_f64()
+    )
+}
+
+/// Compares the flow of both runs. Where KVM could not run every part, tcg runs the same parts
+/// again, so that like is compared with like.
+fn compare(
+    run: &embedded::Run,
+    tcg: &Report,
+    kvm: &Report,
+    unavailable: u32,
+) -> Result<bool, RunError> {
+    let again;
+    let tcg = if unavailable & run.parts == 0 {
+        tcg
+    } else {
+        again = embedded::run(run, &Tcg, unavailable, Box::new(io::sink()))?;
+        &again
+    };
+    match embedded::divergence(&tcg.exits, &kvm.exits) {
+        None => {
+            let count = embedded::comparable(&tcg.exits).len();
+            say(&format!(
+                "== tcg and kvm agree: {count} exits, timed reads masked"
+            ))?;
+            Ok(true)
+        }
+        Some((at, tcg, kvm)) => {
+            let text =
+                |exit: Option<crate::exits::Exit>| exit.map_or("ended".into(), |e| e.to_string());
+            say(&format!("== tcg and kvm part at exit {at}:"))?;
+            say(&format!("   tcg: {}", text(tcg)))?;
+            say(&format!("   kvm: {}", text(kvm)))?;
+            Ok(false)
+        }
+    }
+}
+
+fn chosen_parts(options: &Options) -> Result<u32, RunError> {
+    let Some(list) = &options.parts else {
+        return Ok(guest::ALL);
+    };
+    let mut chosen = 0;
+    for name in list.split(',').filter(|name| !name.is_empty()) {
+        let Some(at) = guest::PARTS.iter().position(|part| part.name == name) else {
+            let names = guest::PARTS.iter().map(|part| part.name);
+            return Err(CliError::Value {
+                option: "--parts",
+                given: name.to_string(),
+                expected: "a part of the built-in guest",
+                nearest: nearest(name, names).map(str::to_string),
+            }
+            .into());
+        };
+        chosen |= 1 << at;
+    }
+    Ok(chosen)
+}
+
+/// Runs a BIOS image on one engine.
+fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunError> {
+    let bios = std::fs::read(path).map_err(|error| file_error(path, &error.to_string()))?;
+    if bios.is_empty() || bios.len() % 0x1_0000 != 0 || bios.len() > 8 << 20 {
+        let problem = format!(
+            "{} bytes are no BIOS image: a multiple of 64 KiB is",
+            bios.len()
+        );
+        return Err(file_error(path, &problem));
+    }
+    let engine = open(session.engine.unwrap_or(Engine::Tcg))?;
+    let mut board = BoardOptions {
+        ram: session.memory,
+        cpus: 1,
+        rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
+        debug_exit: None,
+        debugcon: options.debugcon.as_ref().map(|_| 0x402),
+    };
+    for device in &options.device {
+        add_device(&mut board, device)?;
+    }
+    let mut parts = Parts {
+        bios,
+        ..Parts::default()
+    };
+    for (name, given) in ["com1", "com2"].iter().zip(&options.serial) {
+        parts.chardevs.insert(name, chardev("-serial", given)?);
+    }
+    if options.serial.len() > 2 {
+        return Err(CliError::Usage(
+            "-serial: there are two serial ports, a third was given".into(),
+        )
+        .into());
+    }
+    if let Some(given) = &options.debugcon {
+        parts
+            .chardevs
+            .insert("debugcon", chardev("-debugcon", given)?);
+    }
+    let config = MachineConfig {
+        board,
+        parts,
+        cpu: session.cpu,
+        icount: session.icount,
+        no_reboot: options.no_reboot,
+        observer: session.observer,
+    };
+    let mut machine = Machine::new(config, engine.as_ref())?;
+    Ok(match machine.run()? {
+        Outcome::Exit(status) => status,
+        Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
+    })
+}
+
+/// Opens a character backend.
+fn chardev(option: &'static str, given: &str) -> Result<Chardev, RunError> {
+    if let Some(path) = given.strip_prefix("file:") {
+        return Ok(Chardev::new(Box::new(create(Path::new(path))?)));
+    }
+    match given {
+        "stdio" => Ok(Chardev::new(Box::new(io::stdout()))),
+        "null" | "none" => Ok(Chardev::null()),
+        _ => Err(CliError::Value {
+            option,
+            given: given.to_string(),
+            expected: "stdio, file:PATH or null",
+            nearest: nearest(given, ["stdio", "file:", "null"]).map(str::to_string),
+        }
+        .into()),
+    }
+}
+
+/// A device `-device` can add.
+struct DeviceRow {
+    name: &'static str,
+    about: &'static str,
+    properties: &'static [&'static str],
+    add: fn(&mut BoardOptions, &Properties) -> Result<(), CliError>,
+}
+
+#[rustfmt::skip]
+const DEVICES: &[DeviceRow] = &[
+    DeviceRow { name: "isa-debug-exit", about: "ends the run: iobase=0x501,iosize=2", properties: &["iobase", "iosize"], add: add_debug_exit },
+];
+
+fn add_debug_exit(board: &mut BoardOptions, properties: &Properties) -> Result<(), CliError> {
+    let number = |name: &str, default: u16| match properties.get(name) {
+        None => Ok(default),
+        Some(text) => {
+            let parsed = match text.strip_prefix("0x") {
+                Some(hex) => u16::from_str_radix(hex, 16),
+                None => text.parse(),
+            };
+            parsed.map_err(|_| CliError::Value {
+                option: "-device",
+                given: text.to_string(),
+                expected: "a port number",
+                nearest: None,
+            })
+        }
+    };
+    let (base, size) = (number("iobase", 0x501)?, number("iosize", 2)?);
+    if size == 0 || base.checked_add(size - 1).is_none() {
+        return Err(CliError::Usage(format!(
+            "-device isa-debug-exit: {size} ports at {base:#x} do not exist"
+        )));
+    }
+    board.debug_exit = Some((base, size));
+    Ok(())
+}
+
+fn add_device(board: &mut BoardOptions, given: &str) -> Result<(), RunError> {
+    let wrong = |source| RunError::Property {
+        option: "-device",
+        given: given.to_string(),
+        source,
+    };
+    let properties = Properties::parse(given).map_err(wrong)?;
+    let name = properties
+        .head()
+        .or(properties.get("driver"))
+        .unwrap_or_default();
+    let Some(row) = DEVICES.iter().find(|row| row.name == name) else {
+        return Err(CliError::Value {
+            option: "-device",
+            given: name.to_string(),
+            expected: "a device",
+            nearest: nearest(name, DEVICES.iter().map(|row| row.name)).map(str::to_string),
+        }
+        .into());
+    };
+    properties.only(row.properties).map_err(wrong)?;
+    Ok((row.add)(board, &properties)?)
+}
