@@ -8,7 +8,7 @@
 
 use iced_x86::OpKind;
 
-use super::form::{Source, row};
+use super::form::{Source, row, step};
 use super::{End, Row, far};
 use crate::arch::exception::GP;
 use crate::arch::segment::{Seg, Segment};
