@@ -13,6 +13,7 @@ use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Apply, Bus, BusBuilder, BusError, Region, RestoreAllError, Space};
 use crate::chips::InterruptChips;
 use crate::memory_map::{Blocks, MapError, MemoryMap, SharedShape};
+use crate::pci;
 use crate::{Clock, IrqLine, Request, Requests, RestoreError, State};
 
 /// What the board hands the program's machine loop.
@@ -104,6 +105,15 @@ impl Board {
             let device = (row.new)(&chips);
             bus = bus.add(row.name, row.regions, device, Requests::default())?;
         }
+        let wiring = Wiring {
+            clock: clock.clone(),
+            requests: Requests::default(),
+            irq: IrqLine::unconnected(),
+            options: Arc::clone(&options),
+            chardev: Chardev::null(),
+        };
+        let (host, _) = pci::new_host(&wiring, &shape, |n| wires.line(n));
+        bus = bus.add("pci", pc::PCI_PORTS, host, wiring.requests)?;
         for row in pc::ISA {
             bus = add_row(bus, row, &options, parts, &clock, &mut wires)?;
         }
@@ -112,6 +122,7 @@ impl Board {
         let bus = bus.build(clock.clone(), machine);
         // Lines that came up while the devices were built are no edges, as after a reset.
         core.chips.reset();
+        core.rebuild_map();
         Ok(Self { bus, core, clock })
     }
 

@@ -59,6 +59,9 @@ pub const CHIPS: &[Window] = &[
     Window { name: "ioapic", regions: &[Region::memory(0xFEC0_0000..=0xFEC0_0FFF, Widths::UP_TO_DWORD)], new: chips::ioapic_window },
 ];
 
+/// The ports of PCI configuration mechanism #1; the reset control register CF9h lies among them.
+pub const PCI_PORTS: &[Region] = &[Region::ports(0xCF8..=0xCFF, Widths::between(1, 4))];
+
 /// The devices of the ISA bus, in the order in which they are reset and saved.
 #[rustfmt::skip]
 pub const ISA: &[Isa] = &[
