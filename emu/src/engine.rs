@@ -332,6 +332,8 @@ impl Engine {
         }
         if self.cpu.instruction_breakpoint() {
             self.cpu.take_exception(Exception::new(DB));
+            // As any fault: a breakpoint on its own handler must not stop time.
+            self.retire_one();
             return self.after_delivery();
         }
         self.publish_time();
