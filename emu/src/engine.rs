@@ -101,6 +101,10 @@ impl Engine {
 
     /// Runs until something must be decided outside.
     pub fn run(&mut self) -> Stop {
+        if self.cpu.activity != Activity::Running {
+            // Nothing runs before an event has ended that.
+            self.cpu.recheck_events();
+        }
         let mut next = None;
         // The block that has just ended and the RIP it began at, to link it with what follows.
         let mut ended: Option<(BlockId, u64)> = None;
@@ -332,6 +336,8 @@ impl Engine {
         }
         if self.cpu.instruction_breakpoint() {
             self.cpu.take_exception(Exception::new(DB));
+            // As any fault: a breakpoint on its own handler must not stop time.
+            self.retire_one();
             return self.after_delivery();
         }
         self.publish_time();

@@ -302,7 +302,8 @@ impl Guest {
         attention.set(Signals::EVENT);
         if blocks {
             let stop = engine.run();
-            assert!(matches!(stop, Stop::Kicked | Stop::TripleFault), "{stop:?}");
+            let ended = matches!(stop, Stop::Kicked | Stop::Halted | Stop::TripleFault);
+            assert!(ended, "{stop:?}");
         } else {
             for _ in 0..count {
                 engine.step();

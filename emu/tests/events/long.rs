@@ -153,3 +153,28 @@ fn a_null_stack_selector_below_ring_3() {
     assert!(end.state.segments[Seg::Ss as usize].unusable());
     assert_eq!(end.cpl(), 0);
 }
+
+#[test]
+fn single_step_over_syscall() {
+    let mut guest = Guest::long(&[0x0F, 0x05])
+        .user()
+        .with(0x2000, &[0x48, 0x0F, 0x07])
+        .handler64(1, 0x3000, 0x8E, 0);
+    guest.state.efer |= Efer::SCE;
+    guest.state.msrs.star = 0x38 << 48 | u64::from(CODE64) << 32;
+    guest.state.msrs.lstar = 0x2000;
+    guest.state.msrs.sfmask = RFlags::TF.bits();
+    guest.state.rflags |= RFlags::TF;
+    assert_eq!(
+        guest.run(1).state.rip,
+        0x2000,
+        "TF is masked: no trap in the kernel"
+    );
+    let end = guest.run(2);
+    assert_eq!((end.state.rip, end.u64(0x9000 - 40)), (0x3000, 0x1002));
+    assert_eq!(
+        end.u64(0x9000 - 24) & 0x100,
+        0x100,
+        "the trap comes behind SYSRET"
+    );
+}

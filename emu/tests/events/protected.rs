@@ -315,3 +315,47 @@ fn a_far_call_outside_the_limit_changes_nothing() {
         (0x2000, 0x1000, 0)
     );
 }
+
+#[test]
+fn rf_holds_for_one_instruction() {
+    // iret with RF in the image, to a breakpoint; there: jmp +0; jmp -2
+    let mut guest = Guest::protected(&[0xCF])
+        .with(0x2000, &[0xEB, 0xFE])
+        .handler(1, 0x3000);
+    for (n, word) in [0x2000u32, u32::from(CODE0), 0x1_0202].iter().enumerate() {
+        guest = guest.with(0x8000 + 4 * n as u64, &word.to_le_bytes());
+    }
+    guest.state.dr[0] = 0x2000;
+    guest.state.dr7 = 0x401;
+    assert!(guest.run(1).flag(RFlags::RF));
+    let once = guest.run(2);
+    assert_eq!(once.state.rip, 0x2000);
+    assert!(!once.flag(RFlags::RF));
+    let end = guest.run(3);
+    assert_eq!((end.state.rip, end.u32(0x8000)), (0x3000, 0x2000));
+}
+
+#[test]
+fn push_and_pop_of_segments() {
+    // push ds; pop fs; push cs
+    let end = Guest::protected(&[0x1E, 0x0F, 0xA1, 0x0E])
+        .with(0x7FFC, &[0xAA; 4])
+        .run(3);
+    assert_eq!(end.selector(Seg::Fs), DATA0);
+    assert_eq!((end.state.gpr[4], end.u16(0x7FFC)), (0x7FFC, CODE0));
+}
+
+#[test]
+fn arpl_and_les() {
+    // arpl ax, bx; les ecx, [5000h]
+    let code = [0x63, 0xD8, 0xC4, 0x0D, 0x00, 0x50, 0, 0];
+    let guest = Guest::protected(&code)
+        .reg(0, 0x20)
+        .reg(3, 3)
+        .with(0x5000, &[1, 2, 3, 4, DATA3 as u8, 0])
+        .handler(13, 0x3000);
+    let end = guest.run(2);
+    assert_eq!((end.state.gpr[0], end.state.gpr[1]), (0x23, 0x0403_0201));
+    assert!(end.flag(RFlags::ZF));
+    assert_eq!(end.selector(Seg::Es), DATA3);
+}

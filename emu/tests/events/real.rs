@@ -137,9 +137,9 @@ fn breakpoints_on_code_and_data() {
     let mut guest = with_vector(Guest::real(&[0xEB, 0x00, 0xA3, 0x02, 0x50]), 1, 0x3000);
     guest.state.dr = [0x1002, 0x5000, 0, 0];
     guest.state.dr7 = 0x400 | 1;
-    let end = guest.clone().with(0x3000, &[0xEB, 0]).run(1);
-    assert_eq!(end.state.rip, 0x1002);
-    // The breakpoint fault retires nothing.
+    let end = guest.run(2);
+    assert_eq!((end.state.rip, end.u16(0x7FFA)), (0x3000, 0x1002));
+    assert_eq!(end.state.dr6 & 15, 1);
     guest.state.rip = 0x1002;
     guest.state.rflags |= RFlags::RF;
     guest.state.dr7 = 0x400 | 5 | 0b1101 << 20;

@@ -204,6 +204,7 @@ fn a_new_cr3_is_seen_by_the_next_jump() {
     state.rip = 0x4000;
     engine.set_state(&state);
     assert_eq!(engine.run(), Stop::Halted);
+    assert_eq!(engine.run(), Stop::Halted, "until an event");
     let end = engine.state();
     assert_eq!((end.gpr[3], end.gpr[1], end.rip), (1, 1, 0x5003));
     assert_eq!(end.cr3, 0x20_000);
