@@ -209,3 +209,39 @@ fn a_new_cr3_is_seen_by_the_next_jump() {
     assert_eq!((end.gpr[3], end.gpr[1], end.rip), (1, 1, 0x5003));
     assert_eq!(end.cr3, 0x20_000);
 }
+
+/// The kernel jumps to a page of its own, returns to user code, and that jumps there too: what the
+/// first jump left in the jump cache must not let the second in.
+#[test]
+fn a_jump_of_the_kernels_is_not_one_of_the_users() {
+    const KERNEL: u64 = 3;
+    const USER: u64 = 7;
+    let (mut engine, ram) = Bench::engine("max");
+    let mut state = Bench::long().cpu.state();
+    let put = |at: u64, value: u64| ram.write(at, &value.to_le_bytes());
+    for (at, value) in [
+        (0x10_000, 0x11_000),
+        (0x11_000, 0x12_000),
+        (0x12_000, 0x13_000),
+    ] {
+        put(at, value | USER);
+    }
+    put(0x13_020, 0x4000 | USER);
+    put(0x13_028, 0x5000 | KERNEL);
+    // 4000h: jmp 5000h; 5000h: sysretq
+    ram.write(0x4000, &[0xE9, 0xFB, 0x0F, 0x00, 0x00]);
+    ram.write(0x5000, &[0x48, 0x0F, 0x07]);
+    state.gpr = [0; 16];
+    state.gpr[1] = 0x4000;
+    state.gpr[11] = 0x202;
+    state.cr3 = 0x10_000;
+    state.efer |= crate::arch::Efer::SCE;
+    state.msrs.star = 0x3B << 48;
+    // No fault can be taken: CR2 tells which it was.
+    state.idtr.limit = 0;
+    state.rip = 0x4000;
+    engine.set_state(&state);
+    assert_eq!(engine.run(), Stop::TripleFault);
+    let end = engine.state();
+    assert_eq!((end.cr2, end.rip), (0x5000, 0x5000));
+}
