@@ -11,6 +11,8 @@ mod form;
 mod io;
 mod logic;
 mod shift;
+mod stack;
+mod string;
 
 use iced_x86::{Code, Instruction};
 
@@ -64,8 +66,14 @@ const GROUPS: &[&[Row]] = &[
     arith::ROWS,
     branch::ROWS,
     data::ROWS,
+    data::CONDITIONS,
+    data::EXCHANGES,
+    io::ROWS,
+    io::STRINGS,
     logic::ROWS,
     shift::ROWS,
+    stack::ROWS,
+    string::ROWS,
 ];
 
 /// Number of iced's codes; iced keeps its own constant to itself, a test compares.
