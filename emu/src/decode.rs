@@ -70,6 +70,19 @@ impl Insn {
         usize::from(self.address >> 2 & 7)
     }
 
+    /// The memory operand's segment register.
+    #[inline(always)]
+    pub(crate) fn segment(&self) -> Seg {
+        match self.seg() {
+            0 => Seg::Es,
+            1 => Seg::Cs,
+            2 => Seg::Ss,
+            4 => Seg::Fs,
+            5 => Seg::Gs,
+            _ => Seg::Ds,
+        }
+    }
+
     /// The memory operand's segment must be checked for type and limit.
     #[inline(always)]
     pub(crate) fn checked(&self) -> bool {

@@ -231,7 +231,7 @@ impl Cpu {
         self.cr0 |= Cr0::TS;
         self.dr7 &= !DR7_LOCAL;
         if let (Some(cr3), true) = (image.cr3, self.cr0.contains(Cr0::PG)) {
-            self.switch_address_space(cr3);
+            self.write_cr3(cr3)?;
         }
         self.regs[RIP] = image.ip;
         self.regs[..8].copy_from_slice(&image.gpr);
@@ -320,12 +320,5 @@ impl Cpu {
             return self.selector_fault(NP, selector);
         }
         Ok(with_rpl(self.accessed(&d)?, cpl))
-    }
-
-    /// CR3 from a TSS: TLB entries that are not global go.
-    fn switch_address_space(&mut self, cr3: u64) {
-        self.cr3 = cr3;
-        self.tlb.flush_non_global();
-        self.forget_jumps = true;
     }
 }

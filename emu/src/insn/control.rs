@@ -200,12 +200,12 @@ fn mov_to_dr<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     }
     match n {
         6 => cpu.dr6 = value & DR6_WRITABLE | DR6_RESET,
-        7 => cpu.dr7 = value & DR7_WRITABLE | DR7_RESET,
-        _ => cpu.dr[usize::from(n & 3)] = value,
+        7 => cpu.set_dr7(value & DR7_WRITABLE | DR7_RESET),
+        _ => {
+            cpu.dr[usize::from(n & 3)] = value;
+            cpu.set_dr7(cpu.dr7);
+        }
     }
-    // Pages with data breakpoints must not be in the TLB; instruction breakpoints make the loop
-    // look at each instruction.
-    cpu.flush_tlb();
     Ok(())
 }
 

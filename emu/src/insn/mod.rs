@@ -17,11 +17,13 @@ mod iret;
 mod logic;
 mod segment;
 mod shift;
+mod stack;
+mod string;
 mod syscall;
-mod task;
-mod verify;
 mod system;
 mod tables;
+mod task;
+mod verify;
 
 pub(crate) use system::exact_time;
 
@@ -76,7 +78,8 @@ impl Row {
 /// Every group's rows.
 #[rustfmt::skip]
 const GROUPS: &[&[Row]] = &[
-    arith::ROWS, branch::ROWS, data::ROWS, logic::ROWS, shift::ROWS,
+    arith::ROWS, branch::ROWS, data::ROWS, data::CONDITIONS, data::EXCHANGES, logic::ROWS, shift::ROWS,
+    stack::ROWS, string::ROWS, io::ROWS, io::STRINGS,
     far::ROWS, far_return::ROWS, interrupt::ROWS, iret::ROWS,
     segment::ROWS, syscall::ROWS, task::ROWS, verify::ROWS,
     control::ROWS, system::ROWS, tables::ROWS,
