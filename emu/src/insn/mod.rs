@@ -4,12 +4,19 @@
 //! names the iced [`Code`]s a rule serves; its form (register or memory, register or immediate) is
 //! picked once, at decode. To add an instruction: a rule and a row in its group's file.
 
+mod adx;
 mod arith;
+mod atomic;
+mod bcd;
+mod bit;
+mod bmi;
 mod branch;
 mod data;
+mod flagctl;
 mod form;
 mod io;
 mod logic;
+mod muldiv;
 mod shift;
 
 use iced_x86::{Code, Instruction};
@@ -61,10 +68,18 @@ impl Row {
 
 /// Every group's rows.
 const GROUPS: &[&[Row]] = &[
+    adx::ROWS,
     arith::ROWS,
+    atomic::ROWS,
+    bcd::ROWS,
+    bit::ROWS,
+    bit::TESTS,
+    bmi::ROWS,
     branch::ROWS,
     data::ROWS,
+    flagctl::ROWS,
     logic::ROWS,
+    muldiv::ROWS,
     shift::ROWS,
 ];
 
