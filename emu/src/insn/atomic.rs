@@ -1,7 +1,7 @@
 //! CMPXCHG, XADD, CMPXCHG8B, CMPXCHG16B. SDM Vol. 2A, each mnemonic; Vol. 3A, "Locked Atomic
 //! Operations".
 //!
-//! The destination is written even where nothing is exchanged, so it must be writable.
+//! Memory is written even where nothing is exchanged, so it must be writable.
 
 use super::Row;
 use super::form::{Dest, Kind, Locked, Mem, kind, row, step};
@@ -40,6 +40,21 @@ fn xadd_registers<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.set_reg(i.r[1], a);
     cpu.set_reg(i.r[0], sum);
     cpu.flags.after_add(a, b, sum);
+    Ok(())
+}
+
+/// CMPXCHG of a register: unlike memory, it stays whole where nothing is exchanged (the upper half of
+/// a 64-bit register too), on processors of both makers.
+#[inline(always)]
+fn cmpxchg_registers<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let (expected, old): (W, W) = (cpu.reg(0), cpu.reg(i.r[0]));
+    if old == expected {
+        let new: W = cpu.reg(i.r[1]);
+        cpu.set_reg(i.r[0], new);
+    } else {
+        cpu.set_reg(0, old);
+    }
+    cpu.flags.after_sub(expected, old, expected.sub(old));
     Ok(())
 }
 
@@ -88,27 +103,27 @@ fn cmpxchg16b(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
-/// A row of XADD at one width.
-macro_rules! xadd {
-    ($w:ty, $codes:tt) => {
+/// A row of a rule with a form of its own for two registers.
+macro_rules! exchange {
+    ($memory:ident, $registers:ident, $w:ty, $codes:tt) => {
         row!(@row $codes |i| match kind(i, 0) {
-            Kind::Reg => step!(xadd_registers::<$w>),
-            Kind::Locked => step!(xadd::<$w, Locked>),
-            _ => step!(xadd::<$w, Mem>),
+            Kind::Reg => step!($registers::<$w>),
+            Kind::Locked => step!($memory::<$w, Locked>),
+            _ => step!($memory::<$w, Mem>),
         })
     };
 }
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    row!(unary: cmpxchg<u8>,  [Cmpxchg_rm8_r8]),
-    row!(unary: cmpxchg<u16>, [Cmpxchg_rm16_r16]),
-    row!(unary: cmpxchg<u32>, [Cmpxchg_rm32_r32]),
-    row!(unary: cmpxchg<u64>, [Cmpxchg_rm64_r64]),
-    xadd!(u8,  [Xadd_rm8_r8]),
-    xadd!(u16, [Xadd_rm16_r16]),
-    xadd!(u32, [Xadd_rm32_r32]),
-    xadd!(u64, [Xadd_rm64_r64]),
+    exchange!(cmpxchg, cmpxchg_registers, u8,  [Cmpxchg_rm8_r8]),
+    exchange!(cmpxchg, cmpxchg_registers, u16, [Cmpxchg_rm16_r16]),
+    exchange!(cmpxchg, cmpxchg_registers, u32, [Cmpxchg_rm32_r32]),
+    exchange!(cmpxchg, cmpxchg_registers, u64, [Cmpxchg_rm64_r64]),
+    exchange!(xadd, xadd_registers, u8,  [Xadd_rm8_r8]),
+    exchange!(xadd, xadd_registers, u16, [Xadd_rm16_r16]),
+    exchange!(xadd, xadd_registers, u32, [Xadd_rm32_r32]),
+    exchange!(xadd, xadd_registers, u64, [Xadd_rm64_r64]),
     row!(@row [Cmpxchg8b_m64] |i| match kind(i, 0) {
         Kind::Locked => step!(cmpxchg8b::<Locked>),
         _ => step!(cmpxchg8b::<Mem>),

@@ -1,5 +1,5 @@
 //! DAA, DAS, AAA, AAS, AAM, AAD, SALC. SDM Vol. 2, each mnemonic; Vol. 1, "Decimal Arithmetic
-//! Instructions". SALC is documented by AMD (APM Vol. 3, "Opcode Maps") and was by Intel for the P6.
+//! Instructions". Undefined flags are as AMD processors leave them. SALC is documented by AMD (APM Vol. 3, "Opcode Maps") and was by Intel for the P6.
 
 use super::Row;
 use super::form::row;
@@ -7,11 +7,12 @@ use crate::arch::exception::{DE, Exception};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 
-/// The carries an adjustment leaves.
+/// What DAA or DAS makes of AL. OF, undefined, is that of one addition or subtraction.
 struct Adjusted {
     al: u8,
     cf: bool,
     af: bool,
+    of: bool,
 }
 
 /// Whether the low digit of `al` must be adjusted.
@@ -28,6 +29,7 @@ fn decimal_after_add(al: u8, cf: bool, af: bool) -> Adjusted {
         al: al.wrapping_add(adjust),
         cf: high,
         af: low,
+        of: (al as i8).checked_add(adjust as i8).is_none(),
     }
 }
 
@@ -40,14 +42,15 @@ fn decimal_after_sub(al: u8, cf: bool, af: bool) -> Adjusted {
         al: al.wrapping_sub(adjust),
         cf: high || low && al < 6,
         af: low,
+        of: (al as i8).checked_sub(adjust as i8).is_none(),
     }
 }
 
 fn decimal(cpu: &mut Cpu, adjust: fn(u8, bool, bool) -> Adjusted) {
-    let Adjusted { al, cf, af } = adjust(cpu.reg(0), cpu.flags.cf(), cpu.flags.af());
+    let Adjusted { al, cf, af, of } = adjust(cpu.reg(0), cpu.flags.cf(), cpu.flags.af());
     cpu.set_reg(0, al);
     cpu.flags.set_result(al);
-    cpu.flags.set_cf_of_af(cf, false, af);
+    cpu.flags.set_cf_of_af(cf, of, af);
 }
 
 fn daa(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
@@ -60,14 +63,16 @@ fn das(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
-/// AAA and AAS: one unpacked digit in AL; `carry` is what AX gains when the digit overflowed.
-fn ascii(cpu: &mut Cpu, carry: u16) {
+/// AAA and AAS: one unpacked digit in AL; `carry` is what AX gains when the digit overflowed. SF, ZF,
+/// PF and OF, undefined, are those of that 16-bit addition, before the digit is cut out.
+fn ascii(cpu: &mut Cpu, carry: i16) {
     let ax: u16 = cpu.reg(0);
     let overflow = low_digit(ax as u8, cpu.flags.af());
-    let ax = if overflow { ax.wrapping_add(carry) } else { ax };
-    cpu.set_reg(0, ax & 0xFF0F);
-    cpu.flags.set_result(ax as u8 & 0xF);
-    cpu.flags.set_cf_of_af(overflow, false, overflow);
+    let carry = if overflow { carry } else { 0 };
+    let (sum, of) = (ax as i16).overflowing_add(carry);
+    cpu.set_reg(0, sum as u16 & 0xFF0F);
+    cpu.flags.set_result(sum as u16);
+    cpu.flags.set_cf_of_af(overflow, of, overflow);
 }
 
 fn aaa(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
@@ -76,7 +81,7 @@ fn aaa(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
 }
 
 fn aas(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
-    ascii(cpu, 0x106u16.wrapping_neg());
+    ascii(cpu, -0x106);
     Ok(())
 }
 
@@ -94,10 +99,11 @@ fn aam(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 fn aad(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let [al, ah] = cpu.reg::<u16>(0).to_le_bytes();
-    let al = ah.wrapping_mul(i.imm as u8).wrapping_add(al);
-    cpu.set_reg(0, u16::from(al));
-    cpu.flags.set_result(al);
-    cpu.flags.set_cf_of_af(false, false, false);
+    let tens = ah.wrapping_mul(i.imm as u8);
+    let sum = al.wrapping_add(tens);
+    cpu.set_reg(0, u16::from(sum));
+    // CF, OF and AF, undefined, are those of the addition.
+    cpu.flags.after_add(al, tens, sum);
     Ok(())
 }
 

@@ -52,8 +52,10 @@ fn bextr<W: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let [start, length] = control.to_le_bytes().map(u32::from);
     let field = lowest(a.to_u64().checked_shr(start).unwrap_or(0), length);
     cpu.set_reg(i.r[0], W::from_u64(field));
-    cpu.flags.set_result(W::from_u64(field));
-    cpu.flags.set_cf_of_af(false, false, false);
+    // SF, AF and PF are undefined: clear, set and by the result.
+    cpu.flags.set_result(field & u64::MAX >> 1);
+    cpu.flags.set_zf(field == 0);
+    cpu.flags.set_cf_of_af(false, false, true);
     Ok(())
 }
 
