@@ -264,7 +264,8 @@ fn register(register: Register) -> u8 {
         }
         Register::RIP | Register::EIP => RIP as u8,
         Register::None => ZERO as u8,
-        _ => register.number() as u8,
+        // iced numbers SPL to DIL and R8L to R15L behind AH to BH.
+        _ => register.full_register().number() as u8,
     }
 }
 
