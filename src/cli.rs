@@ -291,8 +291,14 @@ impl Options {
     /// # Errors
     /// If there is no such model.
     pub fn cpu_model(&self) -> Result<CpuModel, CliError> {
-        CpuModel::by_name(&self.cpu)
-            .ok_or_else(|| one_of("-cpu", &self.cpu, CpuModel::names(), "a processor model"))
+        CpuModel::by_name(&self.cpu).ok_or_else(|| {
+            one_of(
+                "-cpu",
+                &self.cpu,
+                &CpuModel::names().collect::<Vec<_>>(),
+                "a processor model",
+            )
+        })
     }
 
     /// Checks the options that have only one value today.

@@ -116,7 +116,7 @@ fn list_choices(options: &Options) -> Result<bool, RunError> {
     if is_help(&options.cpu) {
         list(
             "processor models:",
-            CpuModel::names().iter().map(|n| (*n, "")).collect(),
+            CpuModel::names().map(|n| (n, "")).collect(),
         )?;
     }
     if options.device.iter().any(|d| is_help(d)) {

@@ -70,6 +70,19 @@ impl Insn {
         usize::from(self.address >> 2 & 7)
     }
 
+    /// The memory operand's segment register.
+    #[inline(always)]
+    pub(crate) fn segment(&self) -> Seg {
+        match self.seg() {
+            0 => Seg::Es,
+            1 => Seg::Cs,
+            2 => Seg::Ss,
+            4 => Seg::Fs,
+            5 => Seg::Gs,
+            _ => Seg::Ds,
+        }
+    }
+
     /// The memory operand's segment must be checked for type and limit.
     #[inline(always)]
     pub(crate) fn checked(&self) -> bool {
@@ -251,7 +264,8 @@ fn register(register: Register) -> u8 {
         }
         Register::RIP | Register::EIP => RIP as u8,
         Register::None => ZERO as u8,
-        _ => register.number() as u8,
+        // iced numbers SPL to DIL and R8L to R15L behind AH to BH.
+        _ => register.full_register().number() as u8,
     }
 }
 

@@ -559,7 +559,7 @@ impl Engine {
 impl Cpu {
     /// Runs instructions of a block one after the other.
     #[inline(always)]
-    pub(crate) fn run_insns(&mut self, insns: &[Insn]) -> Result<(), Raised> {
+    fn run_insns(&mut self, insns: &[Insn]) -> Result<(), Raised> {
         match insns {
             [insn, left @ ..] => (insn.step)(self, insn, left),
             [] => Ok(()),

@@ -189,7 +189,7 @@ impl Bench {
         let Ok((decoded, _)) = decoded else {
             return Err(Exception::new(crate::arch::exception::UD));
         };
-        let result = self.cpu.run_insns(&[decoded.insn]);
+        let result = (decoded.insn.step)(&mut self.cpu, &decoded.insn, &[]);
         self.outcome(result)
     }
 

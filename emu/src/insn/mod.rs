@@ -4,19 +4,28 @@
 //! names the iced [`Code`]s a rule serves; its form (register or memory, register or immediate) is
 //! picked once, at decode. To add an instruction: a rule and a row in its group's file.
 
+mod adx;
 mod arith;
+mod atomic;
+mod bcd;
+mod bit;
+mod bmi;
 mod branch;
 mod control;
 mod data;
 mod far;
 mod far_return;
+mod flagctl;
 mod form;
 mod interrupt;
 mod io;
 mod iret;
 mod logic;
+mod muldiv;
 mod segment;
 mod shift;
+mod stack;
+mod string;
 mod syscall;
 mod system;
 mod tables;
@@ -76,8 +85,10 @@ impl Row {
 /// Every group's rows.
 #[rustfmt::skip]
 const GROUPS: &[&[Row]] = &[
-    arith::ROWS, branch::ROWS, data::ROWS, logic::ROWS, shift::ROWS,
-    far::ROWS, far_return::ROWS, interrupt::ROWS, iret::ROWS,
+    arith::ROWS, adx::ROWS, bcd::ROWS, muldiv::ROWS, logic::ROWS, shift::ROWS,
+    bit::ROWS, bit::TESTS, bmi::ROWS, atomic::ROWS, flagctl::ROWS,
+    data::ROWS, data::CONDITIONS, data::EXCHANGES, stack::ROWS, string::ROWS, io::ROWS, io::STRINGS,
+    branch::ROWS, far::ROWS, far_return::ROWS, interrupt::ROWS, iret::ROWS,
     segment::ROWS, syscall::ROWS, task::ROWS, verify::ROWS,
     control::ROWS, system::ROWS, tables::ROWS,
 ];

@@ -1,6 +1,7 @@
 //! From an operand to host memory: segmentation, paging, the TLB, and the accesses themselves.
 
 pub mod access;
+pub mod bulk;
 pub mod linear;
 pub mod paging;
 pub mod raw;
