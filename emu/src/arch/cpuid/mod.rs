@@ -117,8 +117,8 @@ pub struct CpuModel {
 
 impl CpuModel {
     /// The names of all models.
-    pub fn names() -> &'static [&'static str] {
-        &["qemu64", "max"]
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        MODELS.iter().map(|m| m.name)
     }
 
     /// The model `-cpu` calls `name`.
@@ -287,14 +287,6 @@ fn brand_leaves(brand: &str) -> impl Iterator<Item = Leaf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_name_is_a_model() {
-        assert_eq!(CpuModel::names().len(), MODELS.len());
-        for name in CpuModel::names() {
-            assert_eq!(model(name).name, *name);
-        }
-    }
 
     fn model(name: &str) -> CpuModel {
         CpuModel::by_name(name).unwrap_or_else(|| panic!("no model {name}"))
