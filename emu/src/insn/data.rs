@@ -85,7 +85,7 @@ fn setcc<C: Condition, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 #[inline(always)]
 fn xchg<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = cpu.reg(i.r[1]);
-    let (a, _) = D::modify(cpu, i, |_: W| b)?;
+    let (a, _) = D::modify(cpu, i, move |_: W| b)?;
     cpu.set_reg(i.r[1], a);
     Ok(())
 }

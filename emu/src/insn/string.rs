@@ -250,6 +250,10 @@ fn repeat<W: Raw, O: Operation>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
             over = true;
             break;
         }
+        // A data breakpoint traps behind the element that hit it.
+        if cpu.debug_hits != 0 {
+            break;
+        }
     }
     over |= pointer(cpu, i, RCX) == 0;
     if !over && !cpu.system_flags.contains(RFlags::TF) {

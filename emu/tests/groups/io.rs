@@ -1,7 +1,7 @@
 //! IN, OUT, INS, OUTS: what the board is asked, and who may ask.
 
 use emu::arch::segment::{Seg, Segment};
-use emu::arch::{Gpr, RFlags};
+use emu::arch::{Cr0, Gpr, RFlags};
 
 use crate::guest::{CODE, Call, End, Guest, MMIO};
 
@@ -102,6 +102,20 @@ fn an_input_that_cannot_be_stored_is_not_read() {
         assert_eq!(guest.run(), End::Fault);
         assert_eq!(guest.calls(), []);
         assert_eq!((guest.gpr(Gpr::Rcx), guest.gpr(Gpr::Rdi)), (5, 0x2_0000));
+    }
+}
+
+#[test]
+fn an_input_to_an_unaligned_place_under_alignment_check_is_not_read() {
+    for code in [&[0x6D][..], &[0xF3, 0x6D]] {
+        let mut guest = Guest::flat32(code)
+            .user()
+            .with(Gpr::Rcx, 2)
+            .with(Gpr::Rdi, 0x2_0001);
+        guest.state.cr0 |= Cr0::AM;
+        guest.state.rflags |= RFlags::AC | RFlags::IOPL;
+        assert_eq!(guest.run(), End::Fault);
+        assert_eq!(guest.calls(), []);
     }
 }
 

@@ -152,16 +152,14 @@ fn entered(memory: &mut [u32], mut esp: u32, mut ebp: u32, size: u16, level: u8)
     };
     let frame = push(memory, ebp);
     let level = level % 32;
-    let mut last = frame;
     for _ in 1..level {
         ebp -= 4;
         let pointer = memory[ebp as usize / 4];
         push(memory, pointer);
     }
     if level > 0 {
-        last = push(memory, frame);
+        push(memory, frame);
     }
-    let _ = last;
     (esp - u32::from(size), frame)
 }
 
@@ -219,12 +217,12 @@ fn leave_undoes_enter() {
 
 const ALL: u64 = 0x003F_7FD5;
 
-/// POPF of all ones (without TF) by `code`, from `flags`: the flags after.
+/// `guest` pops all ones (but TF) and `extra`, from `flags`: whether it may, and the flags after.
 fn popped(guest: Guest, flags: RFlags, extra: u64) -> (End, u64) {
     let mut guest = guest;
     guest.state.rflags = flags | RFlags::FIXED;
     guest.poke(TOP, &((ALL & !RFlags::TF.bits()) | extra).to_le_bytes());
-    // No IOPL for the program's end: look at the state before it.
+    // The program's end needs I/O rights: look at the state before it.
     guest.step();
     let fault = guest.gpr(Gpr::Rsp) == TOP;
     let end = if fault { End::Fault } else { End::Exit };

@@ -104,6 +104,9 @@ fn model(case: Case, mut memory: [Vec<u8>; 2]) -> Outcome {
 }
 
 const HIGH: u64 = 0xABCD_0000;
+/// Segment bases; pages do not end where the segments do.
+const ES: u64 = 0x2_0350;
+const DS: u64 = 0x4_0CB0;
 const STATUS: RFlags = RFlags::ZF.union(RFlags::CF);
 
 /// The same on the processor, in real mode.
@@ -121,11 +124,13 @@ fn real(case: Case, memory: &[Vec<u8>; 2]) -> Outcome {
         .with(Gpr::Rcx, HIGH | case.count)
         .with(Gpr::Rsi, HIGH | case.si)
         .with(Gpr::Rdi, HIGH | case.di);
+    guest.segment(Seg::Es).base = ES;
+    guest.segment(Seg::Ds).base = DS;
     if case.together {
         *guest.segment(Seg::Ds) = *guest.segment(Seg::Es);
     }
-    guest.poke(0x2_0000, &memory[0]);
-    guest.poke(0x3_0000, &memory[1]);
+    guest.poke(ES, &memory[0]);
+    guest.poke(DS, &memory[1]);
     guest.state.rflags.set(RFlags::DF, case.down);
     // A combination that no comparison leaves.
     guest.state.rflags |= STATUS;
@@ -145,10 +150,7 @@ fn real(case: Case, memory: &[Vec<u8>; 2]) -> Outcome {
         ],
         zf_cf: (flags & STATUS != STATUS)
             .then(|| (flags.contains(RFlags::ZF), flags.contains(RFlags::CF))),
-        memory: [
-            guest.peek(0x2_0000, 0x1_0000),
-            guest.peek(0x3_0000, 0x1_0000),
-        ],
+        memory: [guest.peek(ES, 0x1_0000), guest.peek(DS, 0x1_0000)],
     }
 }
 
@@ -201,7 +203,7 @@ proptest! {
         let mut case = case;
         // Long runs of equal bytes, with something else here and there, give comparisons a chance.
         let fill = |seed: usize| -> Vec<u8> {
-            let byte = |at: usize| if same { u8::from(at % 777 == seed) } else { (at * 31 >> 3) as u8 };
+            let byte = |at: usize| if same { u8::from(at % 777 == seed) } else { ((at * 31) >> 3) as u8 };
             (0..0x1_0000).map(byte).collect()
         };
         if same {
@@ -218,7 +220,7 @@ fn a_long_move_stops_between_portions() {
         .with(Gpr::Rcx, 10_000)
         .with(Gpr::Rsi, 0x2_0003)
         .with(Gpr::Rdi, 0x4_0001);
-    let data: Vec<u8> = (0..10_000u32).map(|k| (k * 13 >> 2) as u8).collect();
+    let data: Vec<u8> = (0..10_000u32).map(|k| ((k * 13) >> 2) as u8).collect();
     guest.poke(0x2_0003, &data);
     guest.step();
     assert_eq!((guest.gpr(Gpr::Rcx), guest.state.rip), (8192, CODE));
@@ -338,4 +340,29 @@ fn address_size_32_clears_the_upper_halves_in_64_bit_mode() {
     );
     let registers = [Gpr::Rcx, Gpr::Rsi, Gpr::Rdi].map(|r| guest.gpr(r));
     assert_eq!(registers, [0, 0x2_0010, 0x3_0010]);
+}
+
+#[test]
+fn pointers_wrap_at_the_address_size_inside_a_page_of_a_big_segment() {
+    // rep stosb; rep movsb
+    for opcode in [0xAA, 0xA4] {
+        let mut guest = Guest::real16(&[0xF3, opcode])
+            .with(Gpr::Rax, 0x5A)
+            .with(Gpr::Rcx, 0x20)
+            .with(Gpr::Rdi, 0xFFF0);
+        let es = guest.segment(Seg::Es);
+        es.base = 0x2_0800;
+        es.limit = u32::MAX;
+        guest.poke(0x3_0000, &[0x5A; 0x20]);
+        assert_eq!(guest.run(), End::Exit);
+        assert_eq!(
+            guest.peek(0x2_0800, 0x11),
+            [&[0x5A; 0x10][..], &[0]].concat()
+        );
+        assert_eq!(
+            guest.peek(0x3_07F0, 0x11),
+            [&[0x5A; 0x10][..], &[0]].concat()
+        );
+        assert_eq!(guest.gpr(Gpr::Rdi), 0x10);
+    }
 }
