@@ -139,7 +139,7 @@ fn list_choices(options: &Options) -> Result<bool, RunError> {
 
 fn open_log(options: &Options) -> Result<Log, RunError> {
     let output: Box<dyn Write + Send> = match &options.log_file {
-        Some(path) => Box::new(io::BufWriter::new(create(path)?)),
+        Some(path) => Box::new(io::LineWriter::new(create(path)?)),
         None => Box::new(io::stderr()),
     };
     Ok(Log::new(output))

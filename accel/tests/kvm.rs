@@ -271,6 +271,8 @@ impl Guest {
         let config = VmConfig {
             cpu: model(),
             tsc_hz: 2_000_000_000,
+            virtual_time: None,
+            observer: None,
         };
         let vm = Arc::new(kvm.create(&config).unwrap());
         let ram = Arc::new(Ram::new());

@@ -301,15 +301,27 @@ fn memory(insn: &mut Insn, iced: &Instruction, mode: Mode) {
             _ => i64::from(iced.memory_displacement64() as i32),
         };
     }
-    let seg = iced.memory_segment();
-    let seg = if seg == Register::None {
-        Seg::Ds as u8
-    } else {
-        seg.number() as u8
-    };
+    let seg = segment(iced, base, mode);
     let flat = mode.code == CodeSize::Bits64 || mode.flat && matches!(seg, 0 | 2 | 3);
     let scale = iced.memory_index_scale().trailing_zeros() as u8;
     insn.address = scale | seg << 2 | size << 5 | u8::from(!flat) << 7;
+}
+
+/// The memory operand's segment. 64-bit mode ignores overrides by ES, CS, SS and DS: what is left is
+/// the base register's default, which chooses between #SS and #GP.
+fn segment(iced: &Instruction, base: Register, mode: Mode) -> u8 {
+    let given = match iced.memory_segment() {
+        Register::None => Register::DS,
+        segment => segment,
+    };
+    let ignored = mode.code == CodeSize::Bits64 && !matches!(given, Register::FS | Register::GS);
+    if !ignored || iced.is_string_instruction() {
+        return given.number() as u8;
+    }
+    match base.full_register() {
+        Register::RSP | Register::RBP => Seg::Ss as u8,
+        _ => Seg::Ds as u8,
+    }
 }
 
 /// The address size of a string instruction, by the registers it implies.

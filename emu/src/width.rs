@@ -32,22 +32,27 @@ pub trait Width:
     fn to_i64(self) -> i64;
 
     /// The value an instruction's immediate has at this width (sign-extended).
+    #[inline(always)]
     fn from_imm(imm: i32) -> Self {
         Self::from_u64(i64::from(imm) as u64)
     }
     /// Sum modulo 2^BITS.
+    #[inline(always)]
     fn add(self, other: Self) -> Self {
         Self::from_u64(self.to_u64().wrapping_add(other.to_u64()))
     }
     /// Difference modulo 2^BITS.
+    #[inline(always)]
     fn sub(self, other: Self) -> Self {
         Self::from_u64(self.to_u64().wrapping_sub(other.to_u64()))
     }
     /// Zero.
+    #[inline(always)]
     fn zero() -> Self {
         Self::from_u64(0)
     }
     /// The most significant bit.
+    #[inline(always)]
     fn msb(self) -> bool {
         self.to_i64() < 0
     }

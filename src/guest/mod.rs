@@ -23,6 +23,7 @@ pub const SOME_FAILED: u8 = 0x23;
 /// Size of the image.
 pub const SIZE: usize = 0x1_0000;
 /// Where the image begins with these bytes.
+#[cfg(test)]
 const MAGIC: &[u8; 16] = b"twin86 guest 1\0\0";
 /// Offset of the 32-bit little-endian word of chosen parts.
 const CHOSEN: usize = 0x10;

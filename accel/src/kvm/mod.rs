@@ -183,6 +183,10 @@ impl Accel for Kvm {
         "kvm"
     }
 
+    fn partial(&self) -> bool {
+        self.is_partial()
+    }
+
     fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, AccelError> {
         Ok(Arc::new(self.create(config)?))
     }

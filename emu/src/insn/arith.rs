@@ -10,7 +10,7 @@ use crate::mem::raw::Raw;
 #[inline(always)]
 fn add<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
-    let (a, sum) = D::modify(cpu, i, |a: W| a.add(b))?;
+    let (a, sum) = D::modify(cpu, i, move |a: W| a.add(b))?;
     cpu.flags.after_add(a, b, sum);
     Ok(())
 }
@@ -19,7 +19,7 @@ fn add<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 fn adc<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
     let carry = W::from_u64(u64::from(cpu.flags.cf()));
-    let (a, sum) = D::modify(cpu, i, |a: W| a.add(b).add(carry))?;
+    let (a, sum) = D::modify(cpu, i, move |a: W| a.add(b).add(carry))?;
     cpu.flags.after_add(a, b, sum);
     Ok(())
 }
@@ -27,7 +27,7 @@ fn adc<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 #[inline(always)]
 fn sub<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
-    let (a, difference) = D::modify(cpu, i, |a: W| a.sub(b))?;
+    let (a, difference) = D::modify(cpu, i, move |a: W| a.sub(b))?;
     cpu.flags.after_sub(a, b, difference);
     Ok(())
 }
@@ -36,7 +36,7 @@ fn sub<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 fn sbb<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
     let borrow = W::from_u64(u64::from(cpu.flags.cf()));
-    let (a, difference) = D::modify(cpu, i, |a: W| a.sub(b).sub(borrow))?;
+    let (a, difference) = D::modify(cpu, i, move |a: W| a.sub(b).sub(borrow))?;
     cpu.flags.after_sub(a, b, difference);
     Ok(())
 }
@@ -52,7 +52,7 @@ fn cmp<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Rais
 #[inline(always)]
 fn inc<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let one = W::from_u64(1);
-    let (a, sum) = D::modify(cpu, i, |a: W| a.add(one))?;
+    let (a, sum) = D::modify(cpu, i, move |a: W| a.add(one))?;
     let cf = cpu.flags.cf();
     cpu.flags.after_add(a, one, sum);
     cpu.flags.set_cf(cf);
@@ -62,7 +62,7 @@ fn inc<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 #[inline(always)]
 fn dec<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let one = W::from_u64(1);
-    let (a, difference) = D::modify(cpu, i, |a: W| a.sub(one))?;
+    let (a, difference) = D::modify(cpu, i, move |a: W| a.sub(one))?;
     let cf = cpu.flags.cf();
     cpu.flags.after_sub(a, one, difference);
     cpu.flags.set_cf(cf);
@@ -71,7 +71,7 @@ fn dec<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 #[inline(always)]
 fn neg<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let (a, difference) = D::modify(cpu, i, |a: W| W::zero().sub(a))?;
+    let (a, difference) = D::modify(cpu, i, move |a: W| W::zero().sub(a))?;
     cpu.flags.after_sub(W::zero(), a, difference);
     Ok(())
 }

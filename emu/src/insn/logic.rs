@@ -9,7 +9,7 @@ use crate::mem::raw::Raw;
 #[inline(always)]
 fn and<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
-    let (_, result) = D::modify(cpu, i, |a: W| a & b)?;
+    let (_, result) = D::modify(cpu, i, move |a: W| a & b)?;
     cpu.flags.after_logic(result);
     Ok(())
 }
@@ -17,7 +17,7 @@ fn and<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 #[inline(always)]
 fn or<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
-    let (_, result) = D::modify(cpu, i, |a: W| a | b)?;
+    let (_, result) = D::modify(cpu, i, move |a: W| a | b)?;
     cpu.flags.after_logic(result);
     Ok(())
 }
@@ -25,7 +25,7 @@ fn or<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
 #[inline(always)]
 fn xor<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let b: W = S::read(cpu, i)?;
-    let (_, result) = D::modify(cpu, i, |a: W| a ^ b)?;
+    let (_, result) = D::modify(cpu, i, move |a: W| a ^ b)?;
     cpu.flags.after_logic(result);
     Ok(())
 }
@@ -40,7 +40,7 @@ fn test<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Rai
 
 #[inline(always)]
 fn not<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    D::modify(cpu, i, |a: W| !a)?;
+    D::modify(cpu, i, move |a: W| !a)?;
     Ok(())
 }
 

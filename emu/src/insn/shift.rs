@@ -1,8 +1,9 @@
 //! SHL, SHR, SAR, ROL, ROR, RCL, RCR, SHLD, SHRD. SDM Vol. 2, each mnemonic.
 //!
 //! Counts are masked to 5 bits (6 at 64-bit width). A masked count of zero changes no flag, but
-//! the destination is still written (and must be writable). OF for counts above one is undefined:
-//! here it is what the last one-bit step would give.
+//! the destination is still written (and must be writable). OF for counts above one and AF are
+//! undefined: here they are what AMD's processors give, OF by the same formula as for a count of
+//! one, AF set.
 
 use super::Row;
 use super::form::{Dest, Imm, Reg, Source, row, step};
@@ -40,6 +41,12 @@ fn masked<W: Width, C: Count>(cpu: &Cpu, i: &Insn) -> u32 {
     C::count(cpu, i) & if W::BITS == 64 { 63 } else { 31 }
 }
 
+/// Whether the two top bits differ: what the right shifts leave in OF.
+#[inline(always)]
+fn top_bits_differ<W: Width>(value: W) -> bool {
+    value.msb() != bit(value.to_u64(), W::BITS - 2)
+}
+
 /// Bit `n` of `value`.
 #[inline(always)]
 fn bit(value: u64, n: u32) -> bool {
@@ -49,11 +56,11 @@ fn bit(value: u64, n: u32) -> bool {
 #[inline(always)]
 fn shl<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
-    let (a, result) = D::modify(cpu, i, |a: W| W::from_u64(a.to_u64() << count))?;
+    let (a, result) = D::modify(cpu, i, move |a: W| W::from_u64(a.to_u64() << count))?;
     if count != 0 {
         let cf = count <= W::BITS && bit(a.to_u64(), W::BITS - count.min(W::BITS));
         cpu.flags.set_result(result);
-        cpu.flags.set_cf_of_af(cf, cf != result.msb(), false);
+        cpu.flags.set_cf_of_af(cf, cf != result.msb(), true);
     }
     Ok(())
 }
@@ -61,12 +68,12 @@ fn shl<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
 #[inline(always)]
 fn shr<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
-    let (a, result) = D::modify(cpu, i, |a: W| W::from_u64(a.to_u64() >> count))?;
+    let (a, result) = D::modify(cpu, i, move |a: W| W::from_u64(a.to_u64() >> count))?;
     if count != 0 {
         let before = a.to_u64() >> (count - 1);
         cpu.flags.set_result(result);
         cpu.flags
-            .set_cf_of_af(before & 1 != 0, W::from_u64(before).msb(), false);
+            .set_cf_of_af(before & 1 != 0, top_bits_differ(result), true);
     }
     Ok(())
 }
@@ -74,11 +81,13 @@ fn shr<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
 #[inline(always)]
 fn sar<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
-    let (a, result) = D::modify(cpu, i, |a: W| W::from_u64((a.to_i64() >> count) as u64))?;
+    let (a, result) = D::modify(cpu, i, move |a: W| {
+        W::from_u64((a.to_i64() >> count) as u64)
+    })?;
     if count != 0 {
         cpu.flags.set_result(result);
         cpu.flags
-            .set_cf_of_af(a.to_i64() >> (count - 1) & 1 != 0, false, false);
+            .set_cf_of_af(a.to_i64() >> (count - 1) & 1 != 0, false, true);
     }
     Ok(())
 }
@@ -86,7 +95,7 @@ fn sar<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
 #[inline(always)]
 fn rol<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
-    let (_, result) = D::modify(cpu, i, |a: W| a.rotated_left(count))?;
+    let (_, result) = D::modify(cpu, i, move |a: W| a.rotated_left(count))?;
     if count != 0 {
         let cf = result.to_u64() & 1 != 0;
         cpu.flags.set_cf_of(cf, cf != result.msb());
@@ -97,10 +106,11 @@ fn rol<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
 #[inline(always)]
 fn ror<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
-    let (_, result) = D::modify(cpu, i, |a: W| a.rotated_left(W::BITS - count % W::BITS))?;
+    let (_, result) = D::modify(cpu, i, move |a: W| {
+        a.rotated_left(W::BITS - count % W::BITS)
+    })?;
     if count != 0 {
-        let below = bit(result.to_u64(), W::BITS - 2);
-        cpu.flags.set_cf_of(result.msb(), result.msb() != below);
+        cpu.flags.set_cf_of(result.msb(), top_bits_differ(result));
     }
     Ok(())
 }
@@ -119,7 +129,7 @@ fn rcl<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
     let count = masked::<W, C>(cpu, i);
     let carry = cpu.flags.cf();
     let rotated = |a: W| rotate_through_carry(a, carry, count);
-    let (a, result) = D::modify(cpu, i, |a: W| W::from_u64(rotated(a) as u64))?;
+    let (a, result) = D::modify(cpu, i, move |a: W| W::from_u64(rotated(a) as u64))?;
     if count != 0 {
         let cf = rotated(a) >> W::BITS & 1 != 0;
         cpu.flags.set_cf_of(cf, cf != result.msb());
@@ -133,11 +143,10 @@ fn rcr<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
     let carry = cpu.flags.cf();
     let back = W::BITS + 1 - count % (W::BITS + 1);
     let rotated = |a: W| rotate_through_carry(a, carry, back);
-    let (a, result) = D::modify(cpu, i, |a: W| W::from_u64(rotated(a) as u64))?;
+    let (a, result) = D::modify(cpu, i, move |a: W| W::from_u64(rotated(a) as u64))?;
     if count != 0 {
         let cf = rotated(a) >> W::BITS & 1 != 0;
-        cpu.flags
-            .set_cf_of(cf, result.msb() != bit(result.to_u64(), W::BITS - 2));
+        cpu.flags.set_cf_of(cf, top_bits_differ(result));
     }
     Ok(())
 }
@@ -155,12 +164,12 @@ fn shld<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
             bits => (a << bits | fill) << count >> bits,
         }
     };
-    let (a, result) = D::modify(cpu, i, |a: W| W::from_u64(wide(a) as u64))?;
+    let (a, result) = D::modify(cpu, i, move |a: W| W::from_u64(wide(a) as u64))?;
     if count != 0 {
         let shifted = u128::from(a.to_u64()) << W::BITS | u128::from(fill.to_u64());
         let cf = (shifted << (count - 1)) >> (2 * W::BITS - 1) & 1 != 0;
         cpu.flags.set_result(result);
-        cpu.flags.set_cf_of_af(cf, result.msb() != a.msb(), false);
+        cpu.flags.set_cf_of_af(cf, cf != result.msb(), true);
     }
     Ok(())
 }
@@ -176,13 +185,12 @@ fn shrd<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
             bits => fill << bits | a,
         }
     };
-    let (a, result) = D::modify(cpu, i, |a: W| W::from_u64((joined(a) >> count) as u64))?;
+    let (a, result) = D::modify(cpu, i, move |a: W| W::from_u64((joined(a) >> count) as u64))?;
     if count != 0 {
         let before = joined(a) >> (count - 1);
-        let last = W::from_u64(before as u64);
         cpu.flags.set_result(result);
         cpu.flags
-            .set_cf_of_af(before & 1 != 0, result.msb() != last.msb(), false);
+            .set_cf_of_af(before & 1 != 0, top_bits_differ(result), true);
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::mem::Access;
 use crate::mem::raw::{Raw, load_bytes, store_bytes};
 use crate::mem::tlb::Privilege;
 use crate::memory::{CODE_WRITTEN, DIRTY, HOLDS_CODE};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 const PAGE: u64 = 4096;
 
@@ -360,6 +360,15 @@ impl Cpu {
             access,
             stack,
         };
+        // Both ends are checked before any translation, as processors do.
+        let last = linear.wrapping_add(len as u64 - 1);
+        let outside = self.long_mode() && !(canonical(linear) && canonical(last));
+        // A flat segment has no check before (`check_segment`), but it does end at 4 GiB.
+        let beyond = !self.code64() && self.mode.flat && linear >> 32 == 0 && last >> 32 != 0;
+        if outside || beyond {
+            let vector = if stack { SS } else { GP };
+            return self.fault(Exception::with_code(vector, 0));
+        }
         if privilege == Privilege::UserAligned && linear % len as u64 != 0 {
             return self.fault(Exception::with_code(AC, 0));
         }
@@ -387,7 +396,7 @@ impl Cpu {
             access,
             stack,
         } = attempt;
-        if self.long_mode() && (linear as i64) << 16 >> 16 != linear as i64 {
+        if self.long_mode() && !canonical(linear) {
             let vector = if stack { SS } else { GP };
             return self.fault(Exception::with_code(vector, 0));
         }
@@ -471,7 +480,7 @@ impl Cpu {
 
     /// The physical address and host bytes of code at `linear`, up to the end of its page.
     pub(crate) fn fetch(&mut self, linear: u64) -> Result<(u64, CodeBytes), Raised> {
-        if self.long_mode() && (linear as i64) << 16 >> 16 != linear as i64 {
+        if self.long_mode() && !canonical(linear) {
             return self.gp(0);
         }
         let privilege = match self.privilege {
@@ -524,7 +533,8 @@ impl Cpu {
     /// (or the memory drops writes).
     pub(crate) fn physical_update<W: Raw>(&mut self, physical: u64, old: W, new: W) -> bool {
         match self.physical_host(physical) {
-            Some((host, true)) => {
+            Some((host, Some(mark))) => {
+                mark.fetch_or(DIRTY, Ordering::Relaxed);
                 // SAFETY: as in `physical_read`, and the range is writable.
                 unsafe { W::compare_exchange(host, old, new) }.is_ok()
             }
@@ -532,18 +542,14 @@ impl Cpu {
         }
     }
 
-    /// Host address of an aligned physical address, and whether it may be written.
-    fn physical_host(&mut self, physical: u64) -> Option<(*mut u8, bool)> {
+    /// Host address of an aligned physical address, and its page's marks if it may be written.
+    fn physical_host(&self, physical: u64) -> Option<(*mut u8, Option<&AtomicU8>)> {
         let physical = physical & self.memory.a20_mask();
         let range = self.memory.find(physical)?;
         let in_block = (range.offset + (physical - range.start)) as usize;
-        if !range.read_only {
-            range.block.marks[in_block / PAGE as usize].fetch_or(DIRTY, Ordering::Relaxed);
-        }
-        Some((
-            range.block.host.as_ptr().wrapping_add(in_block),
-            !range.read_only,
-        ))
+        let mark = &range.block.marks[in_block / PAGE as usize];
+        let host = range.block.host.as_ptr().wrapping_add(in_block);
+        Some((host, (!range.read_only).then_some(mark)))
     }
 }
 
@@ -562,6 +568,11 @@ impl CodeBytes {
     pub(crate) fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len]
     }
+}
+
+/// Whether bits 63:47 are all equal.
+fn canonical(linear: u64) -> bool {
+    (linear as i64) << 16 >> 16 == linear as i64
 }
 
 /// How many of `len` bytes at `linear` lie in its page.
