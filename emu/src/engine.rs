@@ -4,15 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::arch::RFlags;
+use iced_x86::Instruction;
+
 use crate::arch::cpuid::CpuModel;
 use crate::arch::exception::{DB, Exception};
 use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
 use crate::block::{BlockId, Blocks, Shape, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
-use crate::decode::{DecodeError, Insn, decode};
+use crate::decode::{DecodeError, Decoded, Insn, Step, decode};
 use crate::event::Delivered;
-use crate::insn::{self, End};
+use crate::insn::{End, fuse};
 use crate::io::{CpuIo, Pending};
 use crate::memory::CODE_WRITTEN;
 use crate::state::{Activity, CpuState, Shadow};
@@ -235,27 +237,37 @@ impl Engine {
     fn translate(&mut self, bytes: &[u8]) -> Option<(Vec<Insn>, Shape)> {
         let mut insns: Vec<Insn> = Vec::new();
         let mut before = None;
+        let mut offset = 0;
         let mut shape = Shape {
             len: 0,
             linkable: true,
         };
         while insns.len() < MOST_INSNS {
-            let rest = &bytes[usize::from(shape.len)..];
-            let Ok((decoded, iced)) = decode(&self.cpu.model, self.cpu.mode, rest, shape.len)
+            let rest = &bytes[usize::from(offset)..];
+            let Ok((mut decoded, iced)) = decode(&self.cpu.model, self.cpu.mode, rest, offset)
             else {
                 break;
             };
-            shape.len = decoded.insn.next;
+            offset = decoded.insn.next;
+            shape.len = shape.len.max(offset);
+            let back = branch_back(&decoded, &iced, shape.len);
+            if let Some((_, step)) = back {
+                decoded.insn.step = step;
+            }
             if let (Some(first), Some(last)) = (&before, insns.last_mut())
-                && let Some(step) = insn::fuse(first, &iced)
+                && let Some(step) = fuse::fuse(first, &iced, back.is_some())
             {
                 last.step = step;
             }
             insns.push(decoded.insn);
             before = Some(iced);
-            if matches!(decoded.end, End::Yes | End::Branch) {
-                shape.linkable = decoded.insn.code().is_jmp_short_or_near();
-                break;
+            match (decoded.end, back) {
+                (_, Some((to, _))) => offset = to,
+                (End::No | End::Maybe, None) => {}
+                (End::Yes | End::Branch, None) => {
+                    shape.linkable = iced.is_jmp_short_or_near();
+                    break;
+                }
             }
         }
         if insns.is_empty() {
@@ -554,6 +566,17 @@ impl Engine {
             time.retired.store(self.cpu.retired, Ordering::Release);
         }
     }
+}
+
+/// Where in its own block of `len` bytes a branch leads, and the step that goes on there.
+fn branch_back(decoded: &Decoded, iced: &Instruction, len: u16) -> Option<(u16, Step)> {
+    let to = u16::try_from(decoded.insn.disp)
+        .ok()
+        .filter(|&to| to < len)?;
+    if !matches!(decoded.end, End::Maybe | End::Branch) {
+        return None;
+    }
+    Some((to, fuse::back(iced)?))
 }
 
 impl Cpu {

@@ -167,10 +167,7 @@ impl Guest {
         };
         let attention = Arc::new(Attention::new(None));
         attention.set_memory_map(Arc::new(MemoryMap::new(vec![range], true).unwrap()));
-        let model = CpuModel {
-            name: "test",
-            leaves: Vec::new(),
-        };
+        let model = CpuModel::by_name("max").unwrap();
         let mut engine = Engine::new(Arc::new(model), Arc::new(NoBoard), attention);
         engine.set_state(&self.state);
         match engine.step() {

@@ -1,13 +1,11 @@
 //! Near jumps, calls and returns, LOOP, JCXZ. SDM Vol. 2, each mnemonic; targets outside the code
 //! segment's limit fault before anything changes.
 
-use super::form::{Imm, Kind, Mem, Reg, Source, kind, row};
-use iced_x86::{Code, Instruction};
-
+use super::form::{Source, row};
 use super::{Row, raised};
 use crate::arch::segment::Seg;
 use crate::cpu::{Cpu, RIP, Raised};
-use crate::decode::{Insn, Step};
+use crate::decode::Insn;
 use crate::mem::raw::Raw;
 use crate::width::Width;
 
@@ -36,129 +34,46 @@ fn relative<W: Width>(cpu: &Cpu, i: &Insn) -> u64 {
     W::from_u64(cpu.regs[RIP].wrapping_add(i.disp as u64)).to_u64()
 }
 
-/// Jcc in a block: a branch not taken goes on with the next instruction of the block.
+/// Jcc in a block, which goes on behind it while the branch is not taken.
 fn jcc<W: Raw, const CC: u8>(cpu: &mut Cpu, i: &Insn, left: &[Insn]) -> Result<(), Raised> {
     let taken = cpu.flags.condition::<CC>();
-    branch_if::<W>(cpu, i, left, taken)
+    branch_if::<W, false>(cpu, i, left, taken)
 }
 
-/// The end of a conditional branch `i` whose condition is known.
+/// The end of a conditional branch `i` whose condition is known. The block goes on with `left` if
+/// the branch did what was expected when it was translated: `EXPECTED` tells taken or not.
 #[inline(always)]
-fn branch_if<W: Raw>(cpu: &mut Cpu, i: &Insn, left: &[Insn], taken: bool) -> Result<(), Raised> {
-    if taken {
+pub(super) fn branch_if<W: Raw, const EXPECTED: bool>(
+    cpu: &mut Cpu,
+    i: &Insn,
+    left: &[Insn],
+    taken: bool,
+) -> Result<(), Raised> {
+    match left {
+        [insn, left @ ..] if taken == EXPECTED => return (insn.step)(cpu, insn, left),
+        _ => {}
+    }
+    if !taken {
+        cpu.regs[RIP] = cpu.next_rip(i);
+    } else {
         let target = relative::<W>(cpu, i);
         if jump_to(cpu, target).is_err() {
             return raised(cpu, left);
         }
-        cpu.left = left.len();
-        return Ok(());
     }
+    cpu.left = left.len();
+    Ok(())
+}
+
+/// JMP to an instruction of its own block: the block goes on with a copy of it.
+pub(super) fn jmp_back<W: Raw>(cpu: &mut Cpu, i: &Insn, left: &[Insn]) -> Result<(), Raised> {
     match left {
         [insn, left @ ..] => (insn.step)(cpu, insn, left),
         [] => {
-            cpu.regs[RIP] = cpu.next_rip(i);
+            cpu.regs[RIP] = relative::<W>(cpu, i);
             Ok(())
         }
     }
-}
-
-/// CMP or TEST with the Jcc behind it as one step, which saves a dispatch and the flags' way
-/// through memory. `SUB` tells CMP from TEST.
-fn compare_and_branch<W: Raw, A: Source, B: Source, T: Raw, const SUB: bool, const CC: u8>(
-    cpu: &mut Cpu,
-    i: &Insn,
-    left: &[Insn],
-) -> Result<(), Raised> {
-    let (Ok(a), Ok(b)) = (A::read::<W>(cpu, i), B::read::<W>(cpu, i)) else {
-        return raised(cpu, left);
-    };
-    let result = if SUB { a.sub(b) } else { a & b };
-    if SUB {
-        cpu.flags.after_sub(a, b, result);
-    } else {
-        cpu.flags.after_logic(result);
-    }
-    // A run that is cut off between the two leaves the branch for later.
-    let [branch, left @ ..] = left else {
-        return Ok(());
-    };
-    let taken = match CC {
-        2 if SUB => a < b,
-        3 if SUB => a >= b,
-        4 => result == W::zero(),
-        5 => result != W::zero(),
-        6 if SUB => a <= b,
-        7 if SUB => a > b,
-        12 if SUB => a.to_i64() < b.to_i64(),
-        13 if SUB => a.to_i64() >= b.to_i64(),
-        14 if SUB => a.to_i64() <= b.to_i64(),
-        15 if SUB => a.to_i64() > b.to_i64(),
-        _ => cpu.flags.condition::<CC>(),
-    };
-    branch_if::<T>(cpu, branch, left, taken)
-}
-
-/// The step that does `first` and the branch `second` at once, where there is one.
-pub(crate) fn fuse(first: &Instruction, second: &Instruction) -> Option<Step> {
-    match second.code().op_code().operand_size() {
-        32 => fuse_for::<u32>(first, second),
-        64 => fuse_for::<u64>(first, second),
-        _ => None,
-    }
-}
-
-fn fuse_for<T: Raw>(first: &Instruction, second: &Instruction) -> Option<Step> {
-    if !second.is_jcc_short_or_near() {
-        return None;
-    }
-    macro_rules! by_condition {
-        ($w:ty, $a:ty, $b:ty, $sub:literal: $($cc:literal)*) => {
-            match second.condition_code() as u8 - 1 {
-                $($cc => compare_and_branch::<$w, $a, $b, T, $sub, $cc>,)*
-                _ => return None,
-            }
-        };
-    }
-    macro_rules! compare {
-        ($w:ty, $a:ty, $b:ty) => {
-            by_condition!($w, $a, $b, true: 2 3 4 5 6 7 12 13 14 15)
-        };
-    }
-    macro_rules! test {
-        ($w:ty) => {
-            by_condition!($w, Reg<0>, Reg<1>, false: 4 5 8 9)
-        };
-    }
-    Some(match first.code() {
-        Code::Cmp_rm32_r32 | Code::Cmp_r32_rm32 if both_registers(first) => {
-            compare!(u32, Reg<0>, Reg<1>)
-        }
-        Code::Cmp_rm64_r64 | Code::Cmp_r64_rm64 if both_registers(first) => {
-            compare!(u64, Reg<0>, Reg<1>)
-        }
-        Code::Cmp_EAX_imm32 | Code::Cmp_rm32_imm32 | Code::Cmp_rm32_imm8
-            if kind(first, 0) == Kind::Reg =>
-        {
-            compare!(u32, Reg<0>, Imm)
-        }
-        Code::Cmp_RAX_imm32 | Code::Cmp_rm64_imm32 | Code::Cmp_rm64_imm8
-            if kind(first, 0) == Kind::Reg =>
-        {
-            compare!(u64, Reg<0>, Imm)
-        }
-        Code::Cmp_AL_imm8 | Code::Cmp_rm8_imm8 if kind(first, 0) == Kind::Reg => {
-            compare!(u8, Reg<0>, Imm)
-        }
-        Code::Cmp_rm8_imm8 => compare!(u8, Mem, Imm),
-        Code::Test_rm32_r32 if both_registers(first) => test!(u32),
-        Code::Test_rm64_r64 if both_registers(first) => test!(u64),
-        Code::Test_rm8_r8 if both_registers(first) => test!(u8),
-        _ => return None,
-    })
-}
-
-fn both_registers(insn: &Instruction) -> bool {
-    kind(insn, 0) == Kind::Reg && kind(insn, 1) == Kind::Reg
 }
 
 fn jmp<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {

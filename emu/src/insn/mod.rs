@@ -17,6 +17,7 @@ mod far;
 mod far_return;
 mod flagctl;
 mod form;
+pub(crate) mod fuse;
 mod interrupt;
 mod io;
 mod iret;
@@ -32,7 +33,6 @@ mod tables;
 mod task;
 mod verify;
 
-pub(crate) use branch::fuse;
 pub(crate) use system::exact_time;
 
 use iced_x86::{Code, Instruction};
