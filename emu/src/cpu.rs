@@ -66,6 +66,20 @@ pub(crate) struct CodeWrite {
     pub len: u64,
 }
 
+/// The ends of the offsets that a segment lets be read and written; 0 where it is not that simple.
+fn bounds(segment: &Segment) -> (u64, u64) {
+    let end = u64::from(segment.limit) + 1;
+    let expands_down = !segment.has(Segment::CODE) && segment.has(Segment::EXPAND_DOWN);
+    if segment.unusable() || !segment.has(Segment::P | Segment::S) || expands_down {
+        return (0, 0);
+    }
+    match (segment.has(Segment::CODE), segment.has(Segment::WRITABLE)) {
+        (false, true) => (end, end),
+        (false, false) | (true, true) => (end, 0),
+        (true, false) => (0, 0),
+    }
+}
+
 /// One virtual processor.
 #[repr(C)]
 pub struct Cpu {
@@ -73,6 +87,11 @@ pub struct Cpu {
     pub(crate) flags: Flags,
     /// Segment bases, in the order of [`Seg`]; zero for ES, CS, SS, DS in 64-bit mode.
     pub(crate) bases: [u64; 8],
+    /// For each segment the end (exclusive) of the offsets that may be read without a second look;
+    /// 0 where each access needs one (unusable, wrong type, expand-down).
+    pub(crate) read_bounds: [u64; 8],
+    /// The same for writes.
+    pub(crate) write_bounds: [u64; 8],
     /// Bits a linear address keeps: 32 outside long mode.
     pub(crate) linear_mask: u64,
     /// Bits of RSP that PUSH and POP use.
@@ -149,6 +168,8 @@ impl Cpu {
             regs: [0; 32],
             flags: Flags::default(),
             bases: [0; 8],
+            read_bounds: [0; 8],
+            write_bounds: [0; 8],
             linear_mask: u64::from(u32::MAX),
             stack_mask: 0xFFFF,
             ip_mask: 0xFFFF,
@@ -350,6 +371,10 @@ impl Cpu {
             CodeSize::Bits16 => u64::from(u32::MAX),
         };
         let code64 = code == CodeSize::Bits64;
+        for (seg, segment) in self.segments.iter().enumerate() {
+            let (read, write) = bounds(segment);
+            (self.read_bounds[seg], self.write_bounds[seg]) = (read, write);
+        }
         self.stack_mask = match (code64, ss.has(Segment::DB)) {
             (true, _) => u64::MAX,
             (false, true) => u64::from(u32::MAX),

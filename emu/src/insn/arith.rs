@@ -42,7 +42,7 @@ fn sbb<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 }
 
 #[inline(always)]
-fn cmp<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+pub(super) fn cmp<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let a: W = A::read(cpu, i)?;
     let b: W = B::read(cpu, i)?;
     cpu.flags.after_sub(a, b, a.sub(b));

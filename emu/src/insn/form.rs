@@ -24,6 +24,10 @@ pub(crate) trait Dest: Source {
 pub(crate) struct Reg<const K: usize>;
 /// The memory operand.
 pub(crate) struct Mem;
+/// The memory operand, as long as the TLB has its page and it is aligned. Otherwise it fails without
+/// a cause, and nothing has happened: the step then runs the rule again with [`Mem`]. The fast step
+/// calls nothing, so it saves no registers.
+pub(crate) struct Fast;
 /// The memory operand under LOCK.
 pub(crate) struct Locked;
 /// The immediate.
@@ -66,6 +70,24 @@ impl Dest for Mem {
     #[inline(always)]
     fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised> {
         cpu.modify(i, f)
+    }
+}
+
+impl Source for Fast {
+    #[inline(always)]
+    fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
+        cpu.load_fast(i)
+    }
+}
+
+impl Dest for Fast {
+    #[inline(always)]
+    fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, value: W) -> Result<(), Raised> {
+        cpu.store_fast(i, value)
+    }
+    #[inline(always)]
+    fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised> {
+        cpu.modify_fast(i, f)
     }
 }
 
@@ -125,6 +147,25 @@ macro_rules! step {
 }
 pub(crate) use step;
 
+/// The step of a rule with a memory operand: with [`Fast`], and where that fails, with [`Mem`].
+macro_rules! memory_step {
+    ($rule:ident<$($t:ty),*> $(($before:ty))? Mem $(($after:ty))?) => {
+        |cpu, insn, left| {
+            use $crate::insn::form::{Fast, Mem};
+            match $rule::<$($t,)* $($before,)? Fast $(, $after)?>(cpu, insn) {
+                Ok(()) => $crate::insn::next(cpu, left),
+                Err(_) => $crate::insn::go_on_slowly(
+                    cpu,
+                    insn,
+                    left,
+                    $rule::<$($t,)* $($before,)? Mem $(, $after)?>,
+                ),
+            }
+        }
+    };
+}
+pub(crate) use memory_step;
+
 /// A row of the table: `row!(shape: rule<types>, [codes])`, with [`Row::ends`](super::Row::ends)
 /// behind it when the block must end after the instruction. Shapes:
 ///
@@ -146,27 +187,27 @@ macro_rules! row {
     };
     (modify: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{step, Imm, Kind, Locked, Mem, Reg, kind};
+            use $crate::insn::form::{memory_step, step, Imm, Kind, Locked, Reg, kind};
             match (kind(i, 0), kind(i, 1)) {
                 (Kind::Reg, Kind::Reg) => step!($rule::<$($t,)* Reg<0>, Reg<1>>),
-                (Kind::Reg, Kind::Mem | Kind::Locked) => step!($rule::<$($t,)* Reg<0>, Mem>),
+                (Kind::Reg, Kind::Mem | Kind::Locked) => memory_step!($rule<$($t),*> (Reg<0>) Mem),
                 (Kind::Reg, Kind::Imm) => step!($rule::<$($t,)* Reg<0>, Imm>),
                 (Kind::Locked, Kind::Imm) => step!($rule::<$($t,)* Locked, Imm>),
                 (Kind::Locked, _) => step!($rule::<$($t,)* Locked, Reg<1>>),
-                (_, Kind::Imm) => step!($rule::<$($t,)* Mem, Imm>),
-                (_, _) => step!($rule::<$($t,)* Mem, Reg<1>>),
+                (_, Kind::Imm) => memory_step!($rule<$($t),*> Mem (Imm)),
+                (_, _) => memory_step!($rule<$($t),*> Mem (Reg<1>)),
             }
         })
     };
     (read2: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{step, Imm, Kind, Mem, Reg, kind};
+            use $crate::insn::form::{memory_step, step, Imm, Kind, Reg, kind};
             match (kind(i, 0), kind(i, 1)) {
                 (Kind::Reg, Kind::Reg) => step!($rule::<$($t,)* Reg<0>, Reg<1>>),
                 (Kind::Reg, Kind::Imm) => step!($rule::<$($t,)* Reg<0>, Imm>),
-                (Kind::Reg, _) => step!($rule::<$($t,)* Reg<0>, Mem>),
-                (_, Kind::Imm) => step!($rule::<$($t,)* Mem, Imm>),
-                (_, _) => step!($rule::<$($t,)* Mem, Reg<1>>),
+                (Kind::Reg, _) => memory_step!($rule<$($t),*> (Reg<0>) Mem),
+                (_, Kind::Imm) => memory_step!($rule<$($t),*> Mem (Imm)),
+                (_, _) => memory_step!($rule<$($t),*> Mem (Reg<1>)),
             }
         })
     };
@@ -175,49 +216,49 @@ macro_rules! row {
     };
     (unary: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{step, Kind, Locked, Mem, Reg, kind};
+            use $crate::insn::form::{memory_step, step, Kind, Locked, Reg, kind};
             match kind(i, 0) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<0>>),
                 Kind::Locked => step!($rule::<$($t,)* Locked>),
-                _ => step!($rule::<$($t,)* Mem>),
+                _ => memory_step!($rule<$($t),*> Mem),
             }
         })
     };
     (read1: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{step, Imm, Kind, Mem, Reg, kind};
+            use $crate::insn::form::{memory_step, step, Imm, Kind, Reg, kind};
             match kind(i, 0) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<0>>),
                 Kind::Imm => step!($rule::<$($t,)* Imm>),
-                _ => step!($rule::<$($t,)* Mem>),
+                _ => memory_step!($rule<$($t),*> Mem),
             }
         })
     };
     (write1: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{step, Kind, Mem, Reg, kind};
+            use $crate::insn::form::{memory_step, step, Kind, Reg, kind};
             match kind(i, 0) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<0>>),
-                _ => step!($rule::<$($t,)* Mem>),
+                _ => memory_step!($rule<$($t),*> Mem),
             }
         })
     };
     (to_reg: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{step, Imm, Kind, Mem, Reg, kind};
+            use $crate::insn::form::{memory_step, step, Imm, Kind, Reg, kind};
             match kind(i, 1) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<1>>),
                 Kind::Imm => step!($rule::<$($t,)* Imm>),
-                _ => step!($rule::<$($t,)* Mem>),
+                _ => memory_step!($rule<$($t),*> Mem),
             }
         })
     };
     (to_reg2: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
-            use $crate::insn::form::{step, Kind, Mem, Reg, kind};
+            use $crate::insn::form::{memory_step, step, Kind, Reg, kind};
             match kind(i, 2) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<2>>),
-                _ => step!($rule::<$($t,)* Mem>),
+                _ => memory_step!($rule<$($t),*> Mem),
             }
         })
     };

@@ -7,8 +7,8 @@
 use iced_x86::{Code, Instruction};
 
 use super::branch::{branch_if, jmp_back};
-use super::form::{Imm, Kind, Mem, Reg, Source, kind};
-use super::raised;
+use super::form::{Fast, Imm, Kind, Mem, Reg, Source, kind};
+use super::{arith, go_on_slowly};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::{Insn, Step};
 use crate::mem::raw::Raw;
@@ -29,7 +29,8 @@ fn compare_and_branch<
     left: &[Insn],
 ) -> Result<(), Raised> {
     let (Ok(a), Ok(b)) = (A::read::<W>(cpu, i), B::read::<W>(cpu, i)) else {
-        return raised(cpu, left);
+        // Only memory fails, and only CMP has it here; the branch behind stands in the block too.
+        return go_on_slowly(cpu, i, left, arith::cmp::<W, Mem, B>);
     };
     let result = if SUB { a.sub(b) } else { a & b };
     if SUB {
@@ -152,7 +153,7 @@ fn fuse_for<T: Raw, const EXPECTED: bool>(
         Code::Cmp_AL_imm8 | Code::Cmp_rm8_imm8 if kind(first, 0) == Kind::Reg => {
             compare!(u8, Reg<0>, Imm)
         }
-        Code::Cmp_rm8_imm8 => compare!(u8, Mem, Imm),
+        Code::Cmp_rm8_imm8 => compare!(u8, Fast, Imm),
         Code::Test_rm32_r32 if both_registers(first) => test!(u32),
         Code::Test_rm64_r64 if both_registers(first) => test!(u64),
         Code::Test_rm8_r8 if both_registers(first) => test!(u8),

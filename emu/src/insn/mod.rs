@@ -163,6 +163,18 @@ fn next(cpu: &mut Cpu, left: &[Insn]) -> Result<(), Raised> {
     }
 }
 
+/// As [`go_on`], out of the way of the fast steps.
+#[cold]
+#[inline(never)]
+fn go_on_slowly(
+    cpu: &mut Cpu,
+    insn: &Insn,
+    left: &[Insn],
+    rule: fn(&mut Cpu, &Insn) -> Result<(), Raised>,
+) -> Result<(), Raised> {
+    go_on(cpu, insn, left, rule)
+}
+
 /// The instruction before those `left` raised: notes how many were not carried out.
 #[cold]
 #[inline(never)]

@@ -6,7 +6,7 @@
 //! one, AF set.
 
 use super::Row;
-use super::form::{Dest, Imm, Reg, Source, row, step};
+use super::form::{Dest, Imm, Reg, Source, memory_step, row, step};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::raw::Raw;
@@ -200,7 +200,7 @@ macro_rules! by_form {
     ($rule:ident, $w:ty, $count:ty, $i:expr) => {
         match crate::insn::form::kind($i, 0) {
             crate::insn::form::Kind::Reg => step!($rule::<$w, Reg<0>, $count>),
-            _ => step!($rule::<$w, crate::insn::form::Mem, $count>),
+            _ => memory_step!($rule<$w> Mem ($count)),
         }
     };
 }

@@ -48,6 +48,59 @@ impl Cpu {
         self.read_linear(linear, i.seg() == Seg::Ss as usize)
     }
 
+    /// The host address of the instruction's memory operand, if it needs no second look: inside
+    /// its segment, aligned, its page in the TLB. `Err` carries no cause.
+    #[inline(always)]
+    fn fast_host<W: Raw>(&self, i: &Insn, access: Access) -> Result<*mut u8, Raised> {
+        let offset = self.effective_address(i);
+        let bounds = if access == Access::Read {
+            &self.read_bounds
+        } else {
+            &self.write_bounds
+        };
+        if i.checked() && offset + W::BYTES as u64 > bounds[i.seg()] {
+            return Err(Raised);
+        }
+        let linear = self.bases[i.seg()].wrapping_add(offset) & self.linear_mask;
+        self.tlb
+            .aligned(self.privilege, access, linear, W::BYTES)
+            .ok_or(Raised)
+    }
+
+    /// Reads the instruction's memory operand, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn load_fast<W: Raw>(&mut self, i: &Insn) -> Result<W, Raised> {
+        let host = self.fast_host::<W>(i, Access::Read)?;
+        // SAFETY: a TLB entry is a host page mapped as long as the VM lives; `aligned` keeps the
+        // access inside it.
+        Ok(unsafe { W::load(host) })
+    }
+
+    /// Writes the instruction's memory operand, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn store_fast<W: Raw>(&mut self, i: &Insn, value: W) -> Result<(), Raised> {
+        let host = self.fast_host::<W>(i, Access::Write)?;
+        // SAFETY: as in `load_fast`; write entries are writable host memory.
+        unsafe { W::store(host, value) };
+        Ok(())
+    }
+
+    /// Changes the instruction's memory operand, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn modify_fast<W: Raw>(
+        &mut self,
+        i: &Insn,
+        f: impl Fn(W) -> W,
+    ) -> Result<(W, W), Raised> {
+        let host = self.fast_host::<W>(i, Access::Write)?;
+        // SAFETY: as in `store_fast`.
+        let old = unsafe { W::load(host) };
+        let new = f(old);
+        // SAFETY: as in `store_fast`.
+        unsafe { W::store(host, new) };
+        Ok((old, new))
+    }
+
     /// Writes the instruction's memory operand.
     #[inline(always)]
     pub(crate) fn store<W: Raw>(&mut self, i: &Insn, value: W) -> Result<(), Raised> {
