@@ -51,7 +51,7 @@ pub struct Options {
     /// Parts of the built-in guest to run, by name; `help` lists them.
     #[arg(long, value_name = "NAME,...", help_heading = "Guest")]
     pub parts: Option<String>,
-    /// Real-time clock: base=utc, base=localtime or base=YYYY-MM-DDTHH:MM:SS.
+    /// Real-time clock: base=utc or base=YYYY-MM-DDTHH:MM:SS.
     #[arg(long, value_name = "base=...", help_heading = "Guest")]
     pub rtc: Option<String>,
     /// Virtual time: 2^N nanoseconds an instruction (tcg only); two runs are then equal.
@@ -105,6 +105,15 @@ pub enum CliError {
         expected: &'static str,
         /// The nearest valid one.
         nearest: Option<String>,
+    },
+    /// An option that takes a value stands without one.
+    #[error("option '{0}' needs a value")]
+    NoValue(String),
+    /// An option that means nothing without another.
+    #[error("{given} needs -bios: the built-in guest brings its own devices")]
+    NeedsBios {
+        /// The option.
+        given: &'static str,
     },
     /// Anything else clap finds.
     #[error("{0}")]
@@ -169,14 +178,19 @@ fn explain(error: &clap::Error, args: &[String]) -> CliError {
         Some(ContextValue::String(name)) => name.clone(),
         _ => String::new(),
     };
+    let bare = invalid
+        .trim_start_matches('-')
+        .split(' ')
+        .next()
+        .unwrap_or_default();
+    let same = |arg: &&String| arg.trim_start_matches('-').split('=').next() == Some(bare);
+    let given = args.iter().find(same).map_or(invalid.clone(), |arg| {
+        arg.split('=').next().unwrap_or(arg).to_string()
+    });
+    if error.kind() == ErrorKind::InvalidValue {
+        return CliError::NoValue(given);
+    }
     if error.kind() == ErrorKind::UnknownArgument {
-        let bare = invalid.trim_start_matches('-');
-        let given = args
-            .iter()
-            .find(|a| a.trim_start_matches('-').split('=').next() == Some(bare))
-            .map_or(invalid.clone(), |a| {
-                a.split('=').next().unwrap_or(a).to_string()
-            });
         let dashes = &given[..given.len() - given.trim_start_matches('-').len()];
         let command = Options::command();
         let names: Vec<&str> = command
@@ -301,6 +315,23 @@ impl Options {
         })
     }
 
+    /// Checks that no option is given that only a `-bios` could use.
+    ///
+    /// # Errors
+    /// If there is one.
+    pub fn check_embedded(&self) -> Result<(), CliError> {
+        let rows = [
+            ("-device", !self.device.is_empty()),
+            ("-serial", !self.serial.is_empty()),
+            ("-debugcon", self.debugcon.is_some()),
+            ("-rtc", self.rtc.is_some()),
+        ];
+        match rows.iter().find(|(_, is_given)| *is_given) {
+            Some((given, _)) => Err(CliError::NeedsBios { given }),
+            None => Ok(()),
+        }
+    }
+
     /// Checks the options that have only one value today.
     ///
     /// # Errors
@@ -356,5 +387,91 @@ impl Options {
                 found.ok_or_else(|| one_of("-d", item, &names, "a log item"))
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, CliError> {
+        Options::from_args(line.split_whitespace().map(str::to_string))
+    }
+
+    fn message(line: &str) -> String {
+        let options = match parse(line) {
+            Err(error) => return error.to_string(),
+            Ok(options) => options,
+        };
+        let results = [
+            options.engine().map(|_| ()),
+            options.memory().map(|_| ()),
+            options.cpu_model().map(|_| ()),
+            options.log_items().map(|_| ()),
+            options.check_fixed(),
+            options.check_embedded(),
+        ];
+        results
+            .into_iter()
+            .find_map(Result::err)
+            .map_or_else(String::new, |e| e.to_string())
+    }
+
+    #[test]
+    fn one_dash_or_two() {
+        for line in [
+            "-accel kvm -m 64",
+            "--accel=kvm --m=64",
+            "-accel=kvm -m 64M",
+        ] {
+            let options = parse(line).expect(line);
+            assert_eq!(options.engine().expect(line), Some(Engine::Kvm));
+            assert_eq!(options.memory().expect(line), 64 << 20);
+        }
+    }
+
+    #[test]
+    fn a_value_may_begin_with_a_dash() {
+        let options = parse("-bios -strange.bin").expect("a file name");
+        assert_eq!(options.bios, Some(PathBuf::from("-strange.bin")));
+    }
+
+    #[test]
+    fn mistakes_name_what_was_written_and_what_is_near() {
+        for (line, expected) in [
+            (
+                "-acel tcg",
+                "unknown option '-acel'; did you mean '-accel'?",
+            ),
+            (
+                "--acel=tcg",
+                "unknown option '--acel'; did you mean '--accel'?",
+            ),
+            (
+                "-accel kmv",
+                "--accel: 'kmv' is not an engine; did you mean 'kvm'?",
+            ),
+            (
+                "-cpu qemu65",
+                "-cpu: 'qemu65' is not a processor model; did you mean 'qemu64'?",
+            ),
+            ("-d itn", "-d: 'itn' is not a log item; did you mean 'int'?"),
+            (
+                "-M pcc",
+                "-M: 'pcc' is not a machine type; did you mean 'pc'?",
+            ),
+            ("-m", "option '-m' needs a value"),
+            (
+                "-m 99999999T",
+                "-m: '99999999T' is not a memory size from 1M to 1T, as in 512 or 2G",
+            ),
+            (
+                "-serial stdio",
+                "-serial needs -bios: the built-in guest brings its own devices",
+            ),
+            ("-m 64", ""),
+        ] {
+            assert_eq!(message(line), expected, "{line}");
+        }
     }
 }

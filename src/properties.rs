@@ -97,9 +97,9 @@ fn split(text: &str) -> Vec<String> {
 pub fn nearest<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let scored = names
         .into_iter()
-        .map(|name| (strsim::jaro_winkler(given, name), name));
+        .map(|name| (strsim::normalized_damerau_levenshtein(given, name), name));
     let best = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
-    (best.0 > 0.6).then_some(best.1)
+    (best.0 >= 0.5).then_some(best.1)
 }
 
 #[cfg(test)]
