@@ -160,9 +160,15 @@ fn two_dashes(args: &[String]) -> Vec<String> {
     let mut is_value = false;
     for arg in args {
         let name = arg.trim_start_matches('-');
-        if is_value || name.is_empty() || !arg.starts_with('-') {
-            out.push(arg.clone());
+        if is_value && let Some(option) = out.last_mut() {
+            // Joined, so that a value may begin with a dash.
+            option.push('=');
+            option.push_str(arg);
             is_value = false;
+            continue;
+        }
+        if name.is_empty() || !arg.starts_with('-') {
+            out.push(arg.clone());
             continue;
         }
         let name = if name == "h" { "help" } else { name };

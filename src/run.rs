@@ -87,9 +87,14 @@ pub fn run(options: &Options) -> Result<u8, RunError> {
     if session.icount.is_some() && session.engine == Some(Engine::Kvm) {
         return Err(RunError::NeedsTcg { option: "-icount" });
     }
+    // Its mistakes are named even where a BIOS to use it with is missing.
+    board_options(options, session.memory)?;
     match &options.bios {
         Some(bios) => run_bios(options, session, bios),
-        None => run_embedded(options, session),
+        None => {
+            options.check_embedded()?;
+            run_embedded(options, session)
+        }
     }
 }
 
@@ -323,16 +328,7 @@ fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunE
         return Err(file_error(path, &problem));
     }
     let engine = open(session.engine.unwrap_or(Engine::Tcg))?;
-    let mut board = BoardOptions {
-        ram: session.memory,
-        cpus: 1,
-        rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
-        debug_exit: None,
-        debugcon: options.debugcon.as_ref().map(|_| 0x402),
-    };
-    for device in &options.device {
-        add_device(&mut board, device)?;
-    }
+    let board = board_options(options, session.memory)?;
     let mut parts = Parts {
         bios,
         ..Parts::default()
@@ -365,6 +361,24 @@ fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunE
         Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
     })
 }
+
+/// What the options choose of the board.
+fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> {
+    let mut board = BoardOptions {
+        ram,
+        cpus: 1,
+        rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
+        debug_exit: None,
+        debugcon: options.debugcon.as_ref().map(|_| DEBUGCON),
+    };
+    for device in &options.device {
+        add_device(&mut board, device)?;
+    }
+    Ok(board)
+}
+
+/// Port of the debug console, as SeaBIOS expects it.
+const DEBUGCON: u16 = 0x402;
 
 /// Opens a character backend.
 fn chardev(option: &'static str, given: &str) -> Result<Chardev, RunError> {
