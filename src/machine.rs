@@ -359,9 +359,7 @@ impl Shared {
     /// Waits, halted, until something may be deliverable.
     fn wait(&self) {
         if let Some(time) = &self.virtual_time {
-            if self.board.chips().pending(0).any() {
-                return;
-            }
+            // What is pending now cannot wake it, or the processor would not have halted.
             if let Some(deadline) = self.board.next_deadline() {
                 time.skip_to(deadline);
                 return;
