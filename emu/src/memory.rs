@@ -61,11 +61,21 @@ pub struct Range {
 }
 
 /// The CPU's view of guest physical memory: sorted, disjoint ranges.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct MemoryMap {
     ranges: Vec<Range>,
     /// Physical address bits that reach the bus: A20 masked or not.
     a20_mask: u64,
+}
+
+impl Default for MemoryMap {
+    /// No memory at all, A20 open.
+    fn default() -> Self {
+        Self {
+            ranges: Vec::new(),
+            a20_mask: u64::MAX,
+        }
+    }
 }
 
 /// Why a list of ranges is no memory map.
