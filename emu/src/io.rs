@@ -58,3 +58,41 @@ pub trait CpuIo: Send + Sync {
     /// the guest.
     fn tsc(&self) -> u64;
 }
+
+/// No board at all: ports and device memory float, nothing is ever pending, time stands still. For
+/// [`crate::Engine`] as an instruction emulator on plain memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoBoard;
+
+impl CpuIo for NoBoard {
+    fn port_read(&self, _: u16, _: usize, data: &mut [u8]) {
+        data.fill(0xFF);
+    }
+    fn port_write(&self, _: u16, _: usize, _: &[u8]) {}
+    fn mmio_read(&self, _: u64, data: &mut [u8]) {
+        data.fill(0xFF);
+    }
+    fn mmio_write(&self, _: u64, _: &[u8]) {}
+    fn pending(&self) -> Pending {
+        Pending::empty()
+    }
+    fn ack_interrupt(&self) -> Option<u8> {
+        None
+    }
+    fn take(&self, _: Pending) -> u8 {
+        0
+    }
+    fn apic_msr_read(&self, _: u32) -> Result<u64, ApicRefused> {
+        Err(ApicRefused)
+    }
+    fn apic_msr_write(&self, _: u32, _: u64) -> Result<(), ApicRefused> {
+        Err(ApicRefused)
+    }
+    fn tpr(&self) -> u8 {
+        0
+    }
+    fn set_tpr(&self, _: u8) {}
+    fn tsc(&self) -> u64 {
+        0
+    }
+}

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use emu::arch::cpuid::CpuModel;
 use emu::arch::{Cr0, Cr4, Efer, Gpr, RFlags, Seg, Segment};
-use emu::io::ApicRefused;
+use emu::io::NoBoard;
 use emu::memory::{Block, Range};
 use emu::state::Shadow;
-use emu::{Attention, CpuIo, CpuState, Engine, MemoryMap, Pending, Stop};
+use emu::{Attention, CpuState, Engine, MemoryMap, Stop};
 
 /// Where the code lies; data lies below.
 const CODE: u64 = 0x2000;
@@ -20,38 +20,6 @@ const PAGES: usize = 4;
 
 #[repr(align(4096))]
 struct Page([AtomicU8; 4096]);
-
-/// Nothing is attached.
-struct NoBoard;
-
-impl CpuIo for NoBoard {
-    fn port_read(&self, _: u16, _: usize, _: &mut [u8]) {}
-    fn port_write(&self, _: u16, _: usize, _: &[u8]) {}
-    fn mmio_read(&self, _: u64, _: &mut [u8]) {}
-    fn mmio_write(&self, _: u64, _: &[u8]) {}
-    fn pending(&self) -> Pending {
-        Pending::empty()
-    }
-    fn ack_interrupt(&self) -> Option<u8> {
-        None
-    }
-    fn take(&self, _: Pending) -> u8 {
-        0
-    }
-    fn apic_msr_read(&self, _: u32) -> Result<u64, ApicRefused> {
-        Err(ApicRefused)
-    }
-    fn apic_msr_write(&self, _: u32, _: u64) -> Result<(), ApicRefused> {
-        Err(ApicRefused)
-    }
-    fn tpr(&self) -> u8 {
-        0
-    }
-    fn set_tpr(&self, _: u8) {}
-    fn tsc(&self) -> u64 {
-        0
-    }
-}
 
 /// One instruction, and the state and memory it starts with.
 struct Guest {

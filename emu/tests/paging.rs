@@ -6,41 +6,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use emu::arch::cpuid::CpuModel;
 use emu::arch::{Cr0, Cr4, Efer, RFlags, Seg};
-use emu::io::ApicRefused;
+use emu::io::NoBoard;
 use emu::memory::{Block, Range};
-use emu::{Attention, CpuIo, CpuState, Engine, MemoryMap, Pending, Stop};
-
-/// A board without devices.
-struct Nothing;
-
-impl CpuIo for Nothing {
-    fn port_read(&self, _: u16, _: usize, _: &mut [u8]) {}
-    fn port_write(&self, _: u16, _: usize, _: &[u8]) {}
-    fn mmio_read(&self, _: u64, _: &mut [u8]) {}
-    fn mmio_write(&self, _: u64, _: &[u8]) {}
-    fn pending(&self) -> Pending {
-        Pending::empty()
-    }
-    fn ack_interrupt(&self) -> Option<u8> {
-        None
-    }
-    fn take(&self, _: Pending) -> u8 {
-        0
-    }
-    fn apic_msr_read(&self, _: u32) -> Result<u64, ApicRefused> {
-        Err(ApicRefused)
-    }
-    fn apic_msr_write(&self, _: u32, _: u64) -> Result<(), ApicRefused> {
-        Err(ApicRefused)
-    }
-    fn tpr(&self) -> u8 {
-        0
-    }
-    fn set_tpr(&self, _: u8) {}
-    fn tsc(&self) -> u64 {
-        0
-    }
-}
+use emu::{Attention, CpuState, Engine, MemoryMap, Stop};
 
 #[repr(align(4096))]
 struct Page([AtomicU8; 4096]);
@@ -79,7 +47,7 @@ impl Guest {
         state.segments[Seg::Cs as usize].base = 0;
         state.segments[Seg::Cs as usize].selector = 0;
         state.rip = 0x600;
-        let mut engine = Engine::new(model, Arc::new(Nothing), attention);
+        let mut engine = Engine::new(model, Arc::new(NoBoard), attention);
         engine.set_state(&state);
         let guest = Self { engine, ram };
         guest.write(0x600, &code.concat());

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 
 use emu::arch::cpuid::CpuModel;
 use emu::attention::{Attention, Signals, VirtualTime};
-use emu::io::ApicRefused;
-use emu::{CpuIo, CpuState, Engine, MemoryMap, Pending};
+use emu::io::NoBoard;
+use emu::{CpuState, Engine, MemoryMap};
 
 use crate::guest::Guest;
 use crate::run::{Input, Outcome};
@@ -85,41 +85,5 @@ impl<S: Subject> Bench<S> {
         let state = self.guest.prepare(input);
         let end = self.subject.run(&state);
         self.guest.finish(&end)
-    }
-}
-
-/// No device, no interrupt; the bus floats.
-struct NoBoard;
-
-impl CpuIo for NoBoard {
-    fn port_read(&self, _: u16, _: usize, data: &mut [u8]) {
-        data.fill(0xFF);
-    }
-    fn port_write(&self, _: u16, _: usize, _: &[u8]) {}
-    fn mmio_read(&self, _: u64, data: &mut [u8]) {
-        data.fill(0xFF);
-    }
-    fn mmio_write(&self, _: u64, _: &[u8]) {}
-    fn pending(&self) -> Pending {
-        Pending::empty()
-    }
-    fn ack_interrupt(&self) -> Option<u8> {
-        None
-    }
-    fn take(&self, _: Pending) -> u8 {
-        0
-    }
-    fn apic_msr_read(&self, _: u32) -> Result<u64, ApicRefused> {
-        Err(ApicRefused)
-    }
-    fn apic_msr_write(&self, _: u32, _: u64) -> Result<(), ApicRefused> {
-        Err(ApicRefused)
-    }
-    fn tpr(&self) -> u8 {
-        0
-    }
-    fn set_tpr(&self, _: u8) {}
-    fn tsc(&self) -> u64 {
-        0
     }
 }
