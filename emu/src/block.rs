@@ -23,9 +23,9 @@ struct Link {
     to: u32,
 }
 
-/// No distance in one page is this large.
+/// No two canonical addresses are this far apart.
 const UNLINKED: Link = Link {
-    delta: u64::MAX,
+    delta: 1 << 63,
     to: 0,
 };
 

@@ -16,7 +16,7 @@ use crate::state::{Activity, CpuState, Fpu, Msrs, Shadow};
 use crate::width::Width;
 
 /// Index of RIP in the register file. While a block runs it holds the RIP of the block's first
-/// instruction; see [`Cpu::next_rip`].
+/// instruction; see `Cpu::next_rip`.
 pub const RIP: usize = 16;
 /// Index of a register that is always zero: the base or index of an address that has none.
 pub const ZERO: usize = 17;
@@ -367,8 +367,7 @@ impl Cpu {
         };
         self.ip_mask = match code {
             CodeSize::Bits64 => u64::MAX,
-            CodeSize::Bits32 => u64::from(u32::MAX),
-            CodeSize::Bits16 => u64::from(u32::MAX),
+            CodeSize::Bits32 | CodeSize::Bits16 => u64::from(u32::MAX),
         };
         let code64 = code == CodeSize::Bits64;
         for (seg, segment) in self.segments.iter().enumerate() {

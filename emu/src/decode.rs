@@ -294,9 +294,8 @@ fn memory(insn: &mut Insn, iced: &Instruction, mode: Mode) {
     if (0..iced.op_count()).any(|k| iced.op_kind(k) == OpKind::Memory) {
         insn.disp = match (base, iced.memory_displ_size()) {
             // iced has already added the (block-relative) address of the next instruction.
-            (Register::RIP, _) => iced.memory_displacement64() as i64,
+            (Register::RIP, _) | (_, 8) => iced.memory_displacement64() as i64,
             (Register::EIP, _) => i64::from(iced.memory_displacement64() as i32),
-            (_, 8) => iced.memory_displacement64() as i64,
             (_, 2) => i64::from(iced.memory_displacement64() as i16),
             _ => i64::from(iced.memory_displacement64() as i32),
         };

@@ -2,7 +2,7 @@
 //!
 //! - [`arch`]: facts of the architecture; [`state`]: the whole architectural state
 //! - [`io`], [`memory`], [`attention`]: what joins a CPU to the board around it
-//! - [`cpu`]: the processor; [`engine`]: the loop; [`decode`], [`block`]: from bytes to blocks
+//! - [`cpu`]: the processor; [`engine`]: the loop; [`decode`], `block`: from bytes to blocks
 //! - [`mem`]: segmentation, paging, TLB, accesses; `descriptor`: segment descriptors in memory
 //! - [`event`]: exceptions, interrupts, task switches, INIT; `debug`: breakpoints
 //! - [`flags`], [`width`]: what rules compute with; [`insn`]: the rules, by SDM group;

@@ -29,6 +29,7 @@ pub struct Block {
     pub owner: Arc<dyn Any + Send + Sync>,
 }
 
+// UNSAFETY: a block is a raw host address, which crosses threads.
 // SAFETY: a block is only an address and a length; every access through it is volatile or atomic,
 // and `owner` keeps the mapping alive on whichever thread.
 #[expect(unsafe_code, reason = "a raw host address crosses threads")]
@@ -98,7 +99,7 @@ impl MemoryMap {
         ranges.sort_by_key(|r| r.start);
         for r in &ranges {
             let aligned = (r.start | r.len | r.offset | r.block.len) % PAGE_SIZE == 0
-                && r.block.host.as_ptr().addr() as u64 % PAGE_SIZE == 0;
+                && (r.block.host.as_ptr().addr() as u64).is_multiple_of(PAGE_SIZE);
             let inside = r
                 .offset
                 .checked_add(r.len)

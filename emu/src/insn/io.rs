@@ -47,6 +47,13 @@ impl Port for Dx {
     }
 }
 
+/// What comes before an access of `width` bytes at `port`: permission, and a look at I/O breakpoints.
+fn open(cpu: &mut Cpu, port: u16, width: usize) -> Result<(), Raised> {
+    permit(cpu, port, width)?;
+    cpu.watch_io(port, width);
+    Ok(())
+}
+
 /// Lets an I/O instruction go on only alone and where the program may reach `width` ports from
 /// `port`: #GP(0) else.
 fn permit(cpu: &mut Cpu, port: u16, width: usize) -> Result<(), Raised> {
@@ -99,7 +106,7 @@ fn write_port<W: Raw>(cpu: &Cpu, port: u16, value: W) {
 
 fn input<W: Raw, P: Port>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let port = P::port(cpu, i);
-    permit(cpu, port, W::BYTES)?;
+    open(cpu, port, W::BYTES)?;
     let value: W = read_port(cpu, port);
     cpu.set_reg(RAX, value);
     Ok(())
@@ -107,7 +114,7 @@ fn input<W: Raw, P: Port>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 fn output<W: Raw, P: Port>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let port = P::port(cpu, i);
-    permit(cpu, port, W::BYTES)?;
+    open(cpu, port, W::BYTES)?;
     let value: W = cpu.reg(RAX);
     write_port(cpu, port, value);
     Ok(())
@@ -179,7 +186,7 @@ impl Transfer for Outs {
 
 fn once<W: Raw, T: Transfer>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let port = Dx::port(cpu, i);
-    permit(cpu, port, W::BYTES)?;
+    open(cpu, port, W::BYTES)?;
     T::item::<W>(cpu, i, port)
 }
 
@@ -189,7 +196,9 @@ fn repeat<W: Raw, T: Transfer>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     permit(cpu, port, W::BYTES)?;
     let most = portion(cpu, pointer(cpu, i, RCX));
     if most != 0 {
-        let by_slice = if down(cpu) {
+        cpu.watch_io(port, W::BYTES);
+        // An I/O breakpoint traps behind each item.
+        let by_slice = if down(cpu) || cpu.debug_hits != 0 {
             0
         } else {
             T::slice::<W>(cpu, i, port, most)?

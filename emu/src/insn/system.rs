@@ -1,5 +1,5 @@
-//! CPUID, RDTSC, RDTSCP, RDPID, RDPMC, RDMSR, WRMSR, HLT, INVLPG, cache control, fences, NOPs and
-//! hints. SDM Vol. 2, each mnemonic.
+//! CPUID, RDTSC, RDTSCP, RDPID, RDPMC, RDMSR, WRMSR, HLT, INVLPG, cache control, fences, WAIT,
+//! NOPs and hints. SDM Vol. 2, each mnemonic.
 //!
 //! Caches are not modelled: what writes them back or prefetches does nothing but its checks.
 
@@ -7,8 +7,9 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::Row;
 use super::form::row;
-use crate::arch::Cr4;
+use crate::arch::exception::{Exception, NM};
 use crate::arch::segment::Seg;
+use crate::arch::{Cr0, Cr4};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::Access;
@@ -144,6 +145,14 @@ fn memory_fence(_: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
+/// WAIT: #NM by MP and TS. No x87 instruction can have left an error to wait for yet.
+fn wait(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
+    if cpu.cr0.contains(Cr0::MP.union(Cr0::TS)) {
+        return cpu.fault(Exception::new(NM));
+    }
+    Ok(())
+}
+
 fn nop(_: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     Ok(())
 }
@@ -163,6 +172,7 @@ pub(super) const ROWS: &[Row] = &[
     row!(plain: flush_line, [Clflush_m8, Clflushopt_m8, Clwb_m8]),
     row!(plain: memory_fence, [Sfence, Sfence_F9, Sfence_FA, Sfence_FB, Sfence_FC, Sfence_FD, Sfence_FE, Sfence_FF,
         Mfence, Mfence_F1, Mfence_F2, Mfence_F3, Mfence_F4, Mfence_F5, Mfence_F6, Mfence_F7]),
+    row!(plain: wait, [Wait]),
     row!(plain: nop, [Lfence, Lfence_E9, Lfence_EA, Lfence_EB, Lfence_EC, Lfence_ED, Lfence_EE, Lfence_EF]),
     row!(plain: nop, [Nopw, Nopd, Nopq, Pause, Nop_rm16, Nop_rm32, Nop_rm64]),
     row!(plain: nop, [Reservednop_rm16_r16_0F0D, Reservednop_rm32_r32_0F0D, Reservednop_rm64_r64_0F0D,

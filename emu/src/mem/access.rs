@@ -2,7 +2,7 @@
 //!
 //! Faults come before effects: an access that spans two pages translates both before it touches
 //! either. MMIO and writes to translated code happen only while the instruction runs alone
-//! ([`Cpu::alone`]); otherwise it is retried so, which puts every access of a device at an
+//! (`Cpu::alone`); otherwise it is retried so, which puts every access of a device at an
 //! instruction boundary in count and time.
 // UNSAFETY: host pointers from the TLB are dereferenced here.
 #![expect(unsafe_code, reason = "guest memory is reached by host pointers")]
@@ -422,7 +422,7 @@ impl Cpu {
             let vector = if stack { SS } else { GP };
             return self.fault(Exception::with_code(vector, 0));
         }
-        if privilege == Privilege::UserAligned && linear % len as u64 != 0 {
+        if privilege == Privilege::UserAligned && !linear.is_multiple_of(len as u64) {
             return self.fault(Exception::with_code(AC, 0));
         }
         let first = in_page(linear, len);
@@ -641,9 +641,9 @@ unsafe fn load_bytes_aligned(host: *const u8, len: usize) -> u64 {
     // SAFETY: the caller vouches for `len` bytes; each arm checks alignment.
     unsafe {
         match len {
-            8 if host.addr() % 8 == 0 => u64::load(host),
-            4 if host.addr() % 4 == 0 => u64::from(u32::load(host)),
-            2 if host.addr() % 2 == 0 => u64::from(u16::load(host)),
+            8 if host.addr().is_multiple_of(8) => u64::load(host),
+            4 if host.addr().is_multiple_of(4) => u64::from(u32::load(host)),
+            2 if host.addr().is_multiple_of(2) => u64::from(u16::load(host)),
             _ => load_bytes(host, len),
         }
     }
@@ -657,9 +657,9 @@ unsafe fn store_bytes_aligned(host: *mut u8, len: usize, value: u64) {
     // SAFETY: the caller vouches for `len` bytes; each arm checks alignment.
     unsafe {
         match len {
-            8 if host.addr() % 8 == 0 => u64::store(host, value),
-            4 if host.addr() % 4 == 0 => u32::store(host, value as u32),
-            2 if host.addr() % 2 == 0 => u16::store(host, value as u16),
+            8 if host.addr().is_multiple_of(8) => u64::store(host, value),
+            4 if host.addr().is_multiple_of(4) => u32::store(host, value as u32),
+            2 if host.addr().is_multiple_of(2) => u16::store(host, value as u16),
             _ => store_bytes(host, len, value),
         }
     }

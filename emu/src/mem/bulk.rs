@@ -1,5 +1,5 @@
 //! Many elements at once, for string instructions: as far as a page goes, and only where it is
-//! plain memory ([`Cpu::span`]). Nothing here is a plain Rust access either: other processors and
+//! plain memory (`Cpu::span`). Nothing here is a plain Rust access either: other processors and
 //! devices may touch the same bytes, so that everything goes by relaxed atomics, eight bytes at a
 //! time where alignment lets it.
 // UNSAFETY: raw host pointers into guest memory, from the TLB.

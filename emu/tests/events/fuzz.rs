@@ -178,3 +178,74 @@ proptest! {
         guest.run(40);
     }
 }
+
+/// Numbers at the edges of widths, pages and the canonical halves.
+fn edge() -> impl Strategy<Value = u64> {
+    let edges = [
+        0,
+        1,
+        0xFFF,
+        0x7FFF,
+        0x8000,
+        0xFFFF,
+        0x7FFF_FFFF,
+        0xFFFF_F000,
+        0xFFFF_FFFF,
+        0x7FFF_FFFF_FFFF,
+        0xFFFF_8000_0000_0000,
+        1 << 63,
+        u64::MAX - 7,
+        u64::MAX,
+    ];
+    let near = (prop::sample::select(edges.to_vec()), -9i64..10)
+        .prop_map(|(edge, by)| edge.wrapping_add_signed(by));
+    prop_oneof![near, any::<u64>(), 0x7000u64..0x8000]
+}
+
+/// Prefixes, an opcode of one of the maps or VEX, and what follows it.
+fn any_instruction() -> impl Strategy<Value = Vec<u8>> {
+    let prefixes = prop::sample::select(vec![
+        0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x66, 0x67, 0xF0, 0xF2, 0xF3, 0x48, 0x41,
+    ]);
+    let map = prop_oneof![
+        4 => Just(vec![]),
+        4 => Just(vec![0x0F]),
+        1 => Just(vec![0x0F, 0x38]),
+        1 => Just(vec![0xC4, 0xE2]),
+    ];
+    (
+        prop::collection::vec(prefixes, 0..3),
+        map,
+        prop::collection::vec(any::<u8>(), 1..8),
+    )
+        .prop_map(|(prefixes, map, rest)| [prefixes, map, rest].concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The whole opcode space, with registers and segments at the edges.
+    #[test]
+    fn no_opcode_panics(
+        mode in prop::sample::select(&[
+            Mode::Real, Mode::Protected, Mode::User, Mode::Long, Mode::LongUser, Mode::Vm86,
+        ][..]),
+        code in prop::collection::vec(any_instruction(), 8),
+        registers in prop::collection::vec(edge(), 16),
+        segment in prop::sample::select(&[Seg::Es, Seg::Ss, Seg::Ds, Seg::Fs, Seg::Gs][..]),
+        shape in (edge(), edge(), any::<u16>()),
+        flags in any::<u64>(),
+    ) {
+        let mut guest = guest(mode, &code.concat());
+        for (n, value) in registers.iter().enumerate() {
+            guest = guest.reg(n, *value);
+        }
+        let changed = &mut guest.state.segments[segment as usize];
+        changed.base = if matches!(mode, Mode::Long | Mode::LongUser) { shape.0 } else { shape.0 & 0xFFFF_FFFF };
+        changed.limit = shape.1 as u32;
+        changed.access ^= u32::from(shape.2) & 0x40_000E & !0x8;
+        let free = RFlags::STATUS | RFlags::DF | RFlags::TF | RFlags::AC | RFlags::IF | RFlags::NT;
+        guest.state.rflags |= RFlags::from_bits_retain(flags) & free;
+        guest.run(20);
+    }
+}

@@ -359,3 +359,46 @@ fn arpl_and_les() {
     assert!(end.flag(RFlags::ZF));
     assert_eq!(end.selector(Seg::Es), DATA3);
 }
+
+#[test]
+fn a_branch_to_the_byte_before_its_block() {
+    // jmp 1003h; 1002h: inc eax; 1003h: loop 1002h
+    let guest = Guest::protected(&[0xEB, 0x01, 0x40, 0xE2, 0xFD]).reg(1, 3);
+    let end = guest.run(6);
+    assert_eq!((end.state.rip, end.state.gpr[0]), (0x1005, 2));
+}
+
+/// A breakpoint on ports 10h to 11h, with CR4.DE.
+fn watching_ports(code: &[u8]) -> Guest {
+    let mut guest = Guest::protected(code).handler(1, 0x3000).reg(1, 3);
+    guest.state.dr[0] = 0x10;
+    guest.state.dr7 = 0x6_0401;
+    guest.state.cr4 |= emu::arch::Cr4::DE;
+    guest
+}
+
+#[test]
+fn io_breakpoints_trap_behind_the_access() {
+    // out 0fh, ax touches 10h; out 12h, al does not
+    let end = watching_ports(&[0x66, 0xE7, 0x0F, 0xE6, 0x12]).run(1);
+    assert_eq!((end.state.rip, end.u32(0x7FF4)), (0x3000, 0x1003));
+    assert_eq!(end.state.dr6 & 0xF, 1);
+    let end = watching_ports(&[0xE6, 0x12, 0xE4, 0x11]).run(1);
+    assert_eq!(end.state.rip, 0x1002);
+    // Without CR4.DE there are none.
+    let mut guest = watching_ports(&[0xE6, 0x10]);
+    guest.state.cr4.remove(emu::arch::Cr4::DE);
+    assert_eq!(guest.run(1).state.rip, 0x1002);
+}
+
+#[test]
+fn io_breakpoints_trap_behind_each_item() {
+    // rep insb
+    let guest = watching_ports(&[0xF3, 0x6C]).reg(2, 0x10).reg(7, 0x6000);
+    let end = guest.run(1);
+    assert_eq!((end.state.rip, end.u32(0x7FF4)), (0x3000, 0x1000));
+    assert_eq!((end.state.gpr[1], end.state.gpr[7]), (2, 0x6001));
+    // No access, no breakpoint.
+    let end = watching_ports(&[0xF3, 0x6C]).reg(2, 0x10).reg(1, 0).run(1);
+    assert_eq!((end.state.rip, end.state.dr6 & 0xF), (0x1002, 0));
+}

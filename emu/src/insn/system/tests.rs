@@ -1,8 +1,8 @@
 use std::sync::atomic::Ordering;
 
-use crate::arch::exception::{Exception, GP, UD};
+use crate::arch::exception::{Exception, GP, NM, UD};
 use crate::arch::segment::{Seg, TableRegister};
-use crate::arch::{Cr4, RFlags};
+use crate::arch::{Cr0, Cr4, RFlags};
 use crate::engine::Stop;
 use crate::state::Activity;
 use crate::test_bench::Bench;
@@ -115,7 +115,7 @@ fn only_the_kernel_halts_and_invalidates() {
         assert_eq!(bench.execute(code), GP0, "{code:x?}");
     }
     let mut bench = Bench::new("max");
-    bench.cpu.cr0 |= crate::arch::Cr0::PE;
+    bench.cpu.cr0 |= Cr0::PE;
     bench.cpu.set_system_flags(RFlags::VM);
     assert_eq!(bench.execute(&[0xF4]), GP0, "virtual-8086 mode is CPL 3");
 }
@@ -244,4 +244,33 @@ fn a_jump_of_the_kernels_is_not_one_of_the_users() {
     assert_eq!(engine.run(), Stop::TripleFault);
     let end = engine.state();
     assert_eq!((end.cr2, end.rip), (0x5000, 0x5000));
+}
+
+#[test]
+fn wait_faults_by_mp_and_ts_together() {
+    for (bits, expected) in [
+        (Cr0::empty(), Ok(())),
+        (Cr0::MP, Ok(())),
+        (Cr0::TS | Cr0::EM, Ok(())),
+        (Cr0::MP | Cr0::TS, Err(Exception::new(NM))),
+    ] {
+        let mut bench = Bench::protected();
+        bench.cpu.cr0 |= bits;
+        assert_eq!(bench.execute(&[0x9B]), expected, "{bits:?}");
+    }
+}
+
+/// 0F 0D and the hints around 0F 18 do nothing on any model, whatever their reg field says.
+#[test]
+fn every_hint_is_a_nop() {
+    for model in ["qemu64", "max"] {
+        for (opcode, field) in [0x0D, 0x18, 0x19, 0x1C, 0x1E, 0x1F]
+            .into_iter()
+            .flat_map(|opcode| (0..8).map(move |field| (opcode, field)))
+        {
+            let mut bench = Bench::new(model);
+            let code = [0x0F, opcode, field << 3];
+            assert_eq!(bench.execute(&code), Ok(()), "{model} {code:x?}");
+        }
+    }
 }
