@@ -135,7 +135,6 @@ impl KvmVcpu {
         self.stale = false;
         if now != cr8 {
             self.io.set_tpr(now as u8);
-            self.look = true;
         }
         if base != self.apic_base {
             // Only where KVM has no MSR filter: else the guest's own write came out.
