@@ -204,6 +204,7 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
         parts: chosen_parts(options)?,
         icount: session.icount,
         observer: session.observer,
+        limit: embedded::LIMIT,
     };
     let only = session.engine;
     let mut passed = true;
@@ -285,12 +286,15 @@ fn compare(
             ))?;
             Ok(true)
         }
-        Some((at, tcg, kvm)) => {
-            let text =
-                |exit: Option<crate::exits::Exit>| exit.map_or("ended".into(), |e| e.to_string());
-            say(&format!("== tcg and kvm part at exit {at}:"))?;
-            say(&format!("   tcg: {}", text(tcg)))?;
-            say(&format!("   kvm: {}", text(kvm)))?;
+        Some(found) => {
+            say(&format!("== tcg and kvm part at exit {}:", found.at))?;
+            for exit in &found.before {
+                say(&format!("  both: {exit}"))?;
+            }
+            for (name, exit) in [("tcg", found.a), ("kvm", found.b)] {
+                let text = exit.map_or("ended".to_string(), |exit| exit.to_string());
+                say(&format!("   {name}: {text}"))?;
+            }
             Ok(false)
         }
     }

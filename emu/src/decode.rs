@@ -162,13 +162,24 @@ pub(crate) fn decode(
     decoder.decode_out(&mut iced);
     if iced.is_invalid() {
         return Err(match decoder.last_error() {
-            iced_x86::DecoderError::NoMoreBytes if bytes.len() >= MAX_LEN => DecodeError::TooLong,
             iced_x86::DecoderError::NoMoreBytes => DecodeError::MoreBytes,
+            _ if iced.len() == MAX_LEN && wants_more(model, bitness, &bytes[1..MAX_LEN]) => {
+                DecodeError::TooLong
+            }
             _ => DecodeError::Invalid,
         });
     }
     let row = insn::row(iced.code());
     Ok((compact(&iced, row, model, mode, offset), iced))
+}
+
+/// Whether an instruction goes on behind these bytes. iced tells one that is too long from one that
+/// does not exist only where less than 15 bytes are given; so a first prefix has been taken off.
+#[cold]
+fn wants_more(model: &CpuModel, bitness: u32, bytes: &[u8]) -> bool {
+    let mut decoder = Decoder::new(bitness, bytes, options(model));
+    decoder.decode_out(&mut Instruction::default());
+    decoder.last_error() == iced_x86::DecoderError::NoMoreBytes
 }
 
 fn compact(

@@ -129,6 +129,10 @@ start:
     andb $0xfe, %al
     orb $2, %al
     outb %al, $0x92
+    # Reset leaves the 8254 counting and the 8259 pair open: no interrupt until a part wants one.
+    movb $0xff, %al
+    outb %al, $0x21
+    outb %al, $0xa1
     movw $V_INDEX, %di
     movw $(V_PART - V_INDEX), %cx
     xorb %al, %al

@@ -75,7 +75,7 @@ part_real_int:
     movw $0xf000, 0x60 * 4 + 2
     movw %sp, V_B
     movw $(real_after - guest_rom), V_B + 2
-    pushw $0x0ad5                   # IF with all arithmetic flags; nothing is wired to interrupt yet
+    pushw $0x0ad5                   # IF with all arithmetic flags; nothing may interrupt
     popfw
     int $0x60
 real_after:

@@ -2,7 +2,8 @@
 //!
 //! The board's map becomes slots with the least change: ranges that stay the same keep their slot,
 //! slots that are gone are deleted before new ones are made. A ROM is a read-only slot; a guest's
-//! write to it comes out as an MMIO exit, which finds the range here and drops the write.
+//! write to it comes out as an MMIO exit and goes on to the board, as on the software CPU: what is
+//! read there and what is written may be different things (PAM).
 //!
 //! A20: KVM has no address mask. With A20 off, the first megabyte is shown a second time at 1 MiB,
 //! which is all that real-mode code can see of the mask. The odd megabytes above 2 MiB are *not*
@@ -48,9 +49,9 @@ struct State {
 /// What lies behind an address that came out as an MMIO exit.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Behind {
-    /// A device, at this address (A20 applied).
+    /// The board's, at this address (A20 applied): a device, or a write to what is only read.
     Device(u64),
-    /// Memory: the access has been done, or dropped as a write to ROM.
+    /// Memory: the access has been done.
     Memory,
 }
 
@@ -139,9 +140,7 @@ impl Memory {
             return Behind::Device(address);
         };
         match touch {
-            Touch::Write(_) if range.read_only => {
-                tracing::trace!(target: "kvm", "write to ROM at {address:#x} dropped");
-            }
+            Touch::Write(_) if range.read_only => return Behind::Device(address),
             Touch::Write(data) => {
                 for (i, &byte) in data.iter().enumerate() {
                     if let Some(to) = byte_at(range, address + i as u64) {

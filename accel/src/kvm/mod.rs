@@ -21,6 +21,7 @@ pub use cpuid::Masked;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use emu::arch::cpuid::Leaf;
 use emu::arch::{Cr0, Efer};
@@ -74,6 +75,8 @@ fn host(call: &'static str) -> impl FnOnce(errno::Error) -> AccelError {
 pub struct Kvm {
     fd: kvm_ioctls::Kvm,
     partial: bool,
+    /// That the TSC cannot be scaled has been said.
+    said_no_scaling: Arc<AtomicBool>,
 }
 
 impl Kvm {
@@ -103,7 +106,11 @@ impl Kvm {
         }
         kick::install_handler()?;
         let partial = Path::new("/sys/module/kvm_pvm").exists() || !has_32_bit_paging(&fd)?;
-        Ok(Self { fd, partial })
+        Ok(Self {
+            fd,
+            partial,
+            said_no_scaling: Arc::default(),
+        })
     }
 
     /// Whether this KVM runs only a part of x86: a host kernel that has neither VT-x nor SVM to
@@ -151,6 +158,8 @@ impl Kvm {
             sregs2: has(&fd, KVM_CAP_SREGS2),
             xcrs: fd.check_extension(Cap::Xcrs),
             smm: has(&fd, KVM_CAP_X86_SMM),
+            partial: self.partial,
+            said_no_scaling: Arc::clone(&self.said_no_scaling),
             fd,
         })))
     }
@@ -250,7 +259,20 @@ struct Shared {
     xcrs: bool,
     /// System management mode exists.
     smm: bool,
+    /// See [`Kvm::is_partial`].
+    partial: bool,
+    /// See [`Kvm`].
+    said_no_scaling: Arc<AtomicBool>,
     fd: VmFd,
+}
+
+impl Shared {
+    /// The TSC cannot run at the rate asked for.
+    fn no_tsc_scaling(&self) {
+        if !self.said_no_scaling.swap(true, Ordering::Relaxed) {
+            tracing::info!(target: "kvm", "no TSC scaling: the guest's TSC runs at the host's rate");
+        }
+    }
 }
 
 /// A virtual machine of KVM.

@@ -87,7 +87,7 @@ impl KvmVcpu {
         if fd.get_tsc_khz().is_ok_and(|khz| khz != vm.tsc_khz)
             && fd.set_tsc_khz(vm.tsc_khz).is_err()
         {
-            tracing::warn!(target: "kvm", "no TSC scaling: the guest's TSC runs at the host's rate");
+            vm.no_tsc_scaling();
         }
         let mut vcpu = Self {
             kicker: Arc::new(Kicker::new(&fd)?),
@@ -120,7 +120,14 @@ impl KvmVcpu {
     /// One `KVM_RUN`, with the task priority brought in and out.
     fn enter(&mut self) -> Result<Entered, AccelError> {
         let cr8 = u64::from(self.io.tpr());
-        self.fd.get_kvm_run().cr8 = cr8;
+        let run = self.fd.get_kvm_run();
+        run.cr8 = cr8;
+        // A KVM that emulates MOV CR8 makes no KVM_EXIT_SET_TPR of it. There, while the task
+        // priority may hold something back, each window is a chance to see a lower one. (With
+        // virtualisation hardware this would be an exit before each instruction.)
+        if self.vm.partial && cr8 != 0 {
+            run.request_interrupt_window = 1;
+        }
         let result = self.fd.run().map(|_| ());
         self.kicker.leave();
         let run = self.fd.get_kvm_run();
@@ -517,6 +524,7 @@ fn mmio(run: &mut kvm_run, vm: &Shared, io: &dyn CpuIo) {
     };
     match vm.memory.touch(exit.phys_addr, touch) {
         Behind::Memory => {}
+        // A write to a ROM too: the board knows whether it is lost or reaches RAM behind it.
         Behind::Device(address) if write => io.mmio_write(address, data),
         Behind::Device(address) => {
             data.fill(0xFF);
