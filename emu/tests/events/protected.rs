@@ -373,7 +373,7 @@ fn watching_ports(code: &[u8]) -> Guest {
     let mut guest = Guest::protected(code).handler(1, 0x3000).reg(1, 3);
     guest.state.dr[0] = 0x10;
     guest.state.dr7 = 0x6_0401;
-    guest.state.cr4 |= emu::arch::Cr4::DE;
+    guest.state.cr4 |= Cr4::DE;
     guest
 }
 
@@ -387,7 +387,7 @@ fn io_breakpoints_trap_behind_the_access() {
     assert_eq!(end.state.rip, 0x1002);
     // Without CR4.DE there are none.
     let mut guest = watching_ports(&[0xE6, 0x10]);
-    guest.state.cr4.remove(emu::arch::Cr4::DE);
+    guest.state.cr4.remove(Cr4::DE);
     assert_eq!(guest.run(1).state.rip, 0x1002);
 }
 
