@@ -169,6 +169,7 @@ impl Machine {
             };
             block.marks().on_code_written(Arc::new(hook));
         }
+        tracing::trace!(target: "exits", "create VM ({}), vCPU 0", accel.name());
         let vcpu = shared
             .vm
             .create_vcpu(0, Arc::new(Port(Weak::clone(&weak))))?;
@@ -225,6 +226,7 @@ impl Machine {
         let shared = Arc::clone(&self.shared);
         shared.poll();
         loop {
+            tracing::trace!(target: "exits", "run");
             let exit = self.vcpu.run()?;
             match exit {
                 VcpuExit::Halted => {
