@@ -89,7 +89,7 @@ impl<S: Subject> Bench<S> {
 }
 
 /// No device, no interrupt; the bus floats.
-struct NoBoard;
+pub struct NoBoard;
 
 impl CpuIo for NoBoard {
     fn port_read(&self, _: u16, _: usize, data: &mut [u8]) {
