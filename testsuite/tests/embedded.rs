@@ -8,6 +8,8 @@ use std::time::Duration;
 use accel::kvm::Kvm;
 use accel::tcg::Tcg;
 use accel::{Accel, CpuModel, CpuState, VmConfig};
+use devices::board::BoardOptions;
+use devices::board::build::Parts;
 use emu::arch::{Cr0, Cr4, Efer, RFlags, Seg, Segment};
 use emu::state::{Activity, Shadow};
 use testsuite::guest::Guest;
@@ -16,6 +18,7 @@ use testsuite::skip::skip;
 use testsuite::subject::NoBoard;
 use twin86::embedded::{self, EmbeddedError, Report, Run};
 use twin86::guest;
+use twin86::machine::{Machine, MachineConfig, Outcome};
 use twin86::trace::{Items, Log};
 
 fn model() -> CpuModel {
@@ -188,6 +191,53 @@ fn a_guest_that_does_not_end_is_stopped_and_named() {
         }
         Err(error) => panic!("{error}"),
         Ok(report) => panic!("it ended: {:?}", report.outcome),
+    }
+}
+
+/// Runs a BIOS that is nothing but `code` at the reset vector, and stops it from another thread.
+fn stopped(accel: &dyn Accel, code: &[u8], icount: Option<u32>) -> Outcome {
+    let mut bios = vec![0; 0x1_0000];
+    bios[0xFFF0..0xFFF0 + code.len()].copy_from_slice(code);
+    let config = MachineConfig {
+        board: BoardOptions {
+            ram: 16 << 20,
+            cpus: 1,
+            rtc_base: 0,
+            debug_exit: None,
+            debugcon: None,
+        },
+        parts: Parts {
+            bios,
+            ..Parts::default()
+        },
+        cpu: model(),
+        icount,
+        no_reboot: true,
+        observer: None,
+    };
+    let mut machine = Machine::new(config, accel).expect("a machine");
+    let stopper = machine.stopper();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            stopper.stop();
+        });
+        machine.run().expect("a run")
+    })
+}
+
+#[test]
+fn what_halts_or_loops_for_ever_can_be_stopped() {
+    const CLI_HLT: &[u8] = &[0xFA, 0xF4];
+    const JMP_SELF: &[u8] = &[0xEB, 0xFE];
+    for code in [CLI_HLT, JMP_SELF] {
+        for icount in [None, Some(0)] {
+            assert_eq!(stopped(&Tcg, code, icount), Outcome::Stopped);
+        }
+        match Kvm::open() {
+            Ok(kvm) => assert_eq!(stopped(&kvm, code, None), Outcome::Stopped),
+            Err(error) => skip("kvm", &error),
+        }
     }
 }
 
