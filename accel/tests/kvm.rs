@@ -132,7 +132,9 @@ impl CpuIo for Board {
     }
     fn pending(&self) -> Pending {
         let mut all = Pending::from_bits_retain(self.events.load(Ordering::SeqCst));
-        all.set(Pending::INTERRUPT, !self.vectors.lock().unwrap().is_empty());
+        let vectors = self.vectors.lock().unwrap();
+        let allowed = |vector: &u8| vector >> 4 > self.tpr() || self.tpr() == 0;
+        all.set(Pending::INTERRUPT, vectors.front().is_some_and(allowed));
         all
     }
     fn ack_interrupt(&self) -> Option<u8> {
@@ -444,7 +446,7 @@ fn string_io_moves_every_item() {
 }
 
 #[test]
-fn device_memory_is_a_callback_and_rom_is_not_written() {
+fn device_memory_and_writes_to_rom_are_callbacks() {
     let Some(kvm) = kvm() else { return };
     #[rustfmt::skip]
     let mut guest = Guest::real(&kvm, &[
@@ -459,6 +461,8 @@ fn device_memory_is_a_callback_and_rom_is_not_written() {
     let expected = [
         Seen::Write(0xB_8010, vec![0x34, 0x12]),
         Seen::Read(0xB_8020, 4),
+        // The board says what becomes of it.
+        Seen::Write(ROM, vec![0x55]),
     ];
     assert_eq!(guest.board.seen(), expected);
     assert_eq!(guest.gpr(Gpr::Rcx), 0xC4C3_C2C1);
@@ -533,6 +537,52 @@ fn an_interrupt_waits_for_its_window() {
     ];
     assert_eq!(guest.board.seen(), expected);
     assert_eq!(guest.gpr(Gpr::Rsp), 0x8000);
+}
+
+#[test]
+fn an_interrupt_waits_for_a_lower_task_priority() {
+    const GDT: u64 = 0x600;
+    const IDT: u64 = 0x2000;
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::long(&kvm, &[
+        0xB8, 4, 0, 0, 0, 0x44, 0x0F, 0x22, 0xC0,                   // mov eax, 4; mov cr8, rax
+        0xE6, 0x50, 0xFB,                                           // out 50h, al; sti
+        0xB9, 0x00, 0x20, 0, 0, 0xE2, 0xFE, 0xE6, 0x51,             // mov ecx, 2000h; loop $; out 51h, al
+        0x31, 0xC0, 0x44, 0x0F, 0x22, 0xC0,                         // xor eax, eax; mov cr8, rax
+        0xB9, 0x00, 0x20, 0, 0, 0xE2, 0xFE, 0xE6, 0x52, 0xFA, 0xF4, // loop again; out 52h, al; cli; hlt
+    ]);
+    guest
+        .ram
+        .write(GDT + 8, &0x00AF_9B00_0000_FFFF_u64.to_le_bytes());
+    guest
+        .ram
+        .write(GDT + 16, &0x00CF_9300_0000_FFFF_u64.to_le_bytes());
+    let gate = HANDLER | 8 << 16 | 0x8E00 << 32;
+    guest.ram.write(IDT + 0x41 * 16, &gate.to_le_bytes());
+    guest.ram.write(HANDLER, &[0xE6, 0x60, 0x48, 0xCF]); // out 60h, al; iretq
+    let mut state = guest.vcpu.state().unwrap();
+    (state.gdtr.base, state.gdtr.limit) = (GDT, 0x17);
+    (state.idtr.base, state.idtr.limit) = (IDT, 0xFFF);
+    guest.vcpu.set_state(&state).unwrap();
+    let (board, kicker) = (Arc::downgrade(&guest.board), guest.vcpu.kicker());
+    let hook: Hook = Box::new(move |port| {
+        if port == 0x50 {
+            board.upgrade().unwrap().raise(0x41);
+            kicker.signal();
+        }
+    });
+    assert!(guest.board.hook.set(hook).is_ok());
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    let out = |port, al| Seen::Out(port, 1, vec![al]);
+    let expected = [
+        out(0x50, 4),
+        out(0x51, 4),
+        Seen::Ack(0x41),
+        out(0x60, 0),
+        out(0x52, 0),
+    ];
+    assert_eq!(guest.board.seen(), expected);
 }
 
 #[test]
