@@ -25,7 +25,8 @@ struct Link {
 
 /// No distance in one page is this large.
 const UNLINKED: Link = Link {
-    delta: u64::MAX,
+    // No two canonical addresses are that far apart, and no two below 4 GiB.
+    delta: 1 << 63,
     to: 0,
 };
 
