@@ -46,6 +46,13 @@ pub enum CodeSize {
     Bits64,
 }
 
+impl CodeSize {
+    /// 16, 32 or 64.
+    pub const fn bits(self) -> u32 {
+        16 << self as u32
+    }
+}
+
 /// Every mode bit that chose a rule at decode: part of a block's key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mode {

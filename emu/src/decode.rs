@@ -1,6 +1,9 @@
 //! From bytes to [`Insn`]: what iced decoded, in the compact form the rules work on.
 
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, OpKind, Register};
+use iced_x86::{
+    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind,
+    Register,
+};
 
 use crate::arch::cpuid::{CpuModel, Feature};
 use crate::arch::segment::Seg;
@@ -113,9 +116,9 @@ impl Insn {
 pub(crate) enum DecodeError {
     /// The bytes at hand end before the instruction does.
     MoreBytes,
-    /// No such instruction, or more than fifteen bytes: #UD, or #GP for the latter.
+    /// No such instruction: #UD.
     Invalid,
-    /// Longer than fifteen bytes.
+    /// Longer than fifteen bytes: #GP(0).
     TooLong,
 }
 
@@ -151,21 +154,15 @@ pub(crate) fn decode(
     bytes: &[u8],
     offset: u16,
 ) -> Result<(Decoded, Instruction), DecodeError> {
-    let bitness = match mode.code {
-        CodeSize::Bits16 => 16,
-        CodeSize::Bits32 => 32,
-        CodeSize::Bits64 => 64,
-    };
+    let bitness = mode.code.bits();
     // Decoded as if the block began at address 0: relative targets come out relative to it.
     let mut decoder = Decoder::with_ip(bitness, bytes, u64::from(offset), options(model));
     let mut iced = Instruction::default();
     decoder.decode_out(&mut iced);
     if iced.is_invalid() {
         return Err(match decoder.last_error() {
-            iced_x86::DecoderError::NoMoreBytes => DecodeError::MoreBytes,
-            _ if iced.len() == MAX_LEN && wants_more(model, bitness, &bytes[1..MAX_LEN]) => {
-                DecodeError::TooLong
-            }
+            DecoderError::NoMoreBytes => DecodeError::MoreBytes,
+            _ if too_long(bitness, bytes, options(model)) => DecodeError::TooLong,
             _ => DecodeError::Invalid,
         });
     }
@@ -173,13 +170,81 @@ pub(crate) fn decode(
     Ok((compact(&iced, row, model, mode, offset), iced))
 }
 
-/// Whether an instruction goes on behind these bytes. iced tells one that is too long from one that
-/// does not exist only where less than 15 bytes are given; so a first prefix has been taken off.
+/// How many of `bytes` are prefixes.
+fn prefixes(bitness: u32, bytes: &[u8]) -> usize {
+    let prefix = |byte: u8| {
+        segment_prefix(byte)
+            || rex(bitness, byte)
+            || matches!(byte, 0x66 | 0x67 | 0xF0 | 0xF2 | 0xF3)
+    };
+    bytes.iter().take_while(|&&byte| prefix(byte)).count()
+}
+
+const fn segment_prefix(byte: u8) -> bool {
+    matches!(byte, 0x26 | 0x2E | 0x36 | 0x3E | 0x64 | 0x65)
+}
+
+const fn rex(bitness: u32, byte: u8) -> bool {
+    bitness == 64 && byte & 0xF0 == 0x40
+}
+
+/// Whether `bytes`, which are no instruction, are the start of one of more than fifteen bytes. iced
+/// calls that invalid as soon as it has fifteen; it says that bytes are missing if it is given
+/// fourteen, one prefix without meaning left out. Every instruction so long has such a prefix.
 #[cold]
-fn wants_more(model: &CpuModel, bitness: u32, bytes: &[u8]) -> bool {
-    let mut decoder = Decoder::new(bitness, bytes, options(model));
+fn too_long(bitness: u32, bytes: &[u8], options: u32) -> bool {
+    if bytes.len() < MAX_LEN {
+        return false;
+    }
+    let bytes = &bytes[..MAX_LEN];
+    let run = prefixes(bitness, bytes);
+    let idle = |&k: &usize| {
+        let (this, behind) = (bytes[k], &bytes[k + 1..run]);
+        segment_prefix(this) || behind.contains(&this) || rex(bitness, this) && !behind.is_empty()
+    };
+    let Some(spare) = (0..run).find(idle) else {
+        return false;
+    };
+    let mut rest = [0; MAX_LEN - 1];
+    rest[..spare].copy_from_slice(&bytes[..spare]);
+    rest[spare..].copy_from_slice(&bytes[spare + 1..]);
+    let mut decoder = Decoder::with_ip(bitness, &rest, 0, options);
     decoder.decode_out(&mut Instruction::default());
-    decoder.last_error() == iced_x86::DecoderError::NoMoreBytes
+    decoder.last_error() == DecoderError::NoMoreBytes
+}
+
+/// Whether `bytes`, the start of an instruction whose rest cannot be fetched, end behind an opcode
+/// that does not exist: #UD then comes before the fetch's fault. Opcodes that 64-bit mode took away
+/// keep their immediates, and want them first; so does an instruction that LOCK makes invalid.
+#[cold]
+pub(crate) fn unknown_opcode(model: &CpuModel, mode: Mode, bytes: &[u8]) -> bool {
+    let bitness = mode.code.bits();
+    let (prefixes, rest) = bytes.split_at(prefixes(bitness, bytes));
+    let vex = bitness == 64;
+    let opcode = match rest {
+        [] | [0x0F] | [0x0F, 0x38 | 0x3A] => return false,
+        [0x82 | 0x9A | 0xD4 | 0xD5 | 0xEA, ..] => return false,
+        [0x0F, 0x38 | 0x3A, ..] => 3,
+        [0x0F, ..] => 2,
+        [0xC5, ..] if vex => 3,
+        [0xC4, ..] if vex => 4,
+        [0x62, ..] if vex => 5,
+        _ => 1,
+    };
+    if rest.len() < opcode {
+        return false;
+    }
+    let mut start = prefixes.to_vec();
+    start.retain(|&byte| byte != 0xF0);
+    start.extend(rest);
+    (0..=u8::MAX).all(|next| {
+        let mut whole = [next; MAX_LEN];
+        whole[..start.len()].copy_from_slice(&start);
+        match decode(model, mode, &whole, 0) {
+            Ok((_, iced)) => matches!(iced.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1),
+            Err(error) => error == DecodeError::Invalid,
+        }
+    })
 }
 
 fn compact(

@@ -12,7 +12,7 @@ use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
 use crate::block::{BlockId, Blocks, Shape, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
-use crate::decode::{DecodeError, Decoded, Insn, Step, decode};
+use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, decode, unknown_opcode};
 use crate::event::Delivered;
 use crate::insn::{End, fuse};
 use crate::io::{CpuIo, Pending};
@@ -397,16 +397,16 @@ impl Engine {
     /// Fetches and decodes the instruction at RIP, which may span two pages or lie in a device.
     fn decode_one(&mut self) -> Result<Insn, Raised> {
         let rip = self.cpu.regs[RIP];
-        let mut bytes = [0u8; 2 * crate::decode::MAX_LEN];
+        let mut bytes = [0u8; MAX_LEN];
         let mut have = 0;
         let mut fault = None;
         // CS's limit cuts the bytes off; what lies behind it is #GP(0).
         let limit = if self.cpu.code_limit_checked() {
             (u64::from(self.cpu.segment(Seg::Cs).limit) + 1)
                 .saturating_sub(rip)
-                .min(15) as usize
+                .min(MAX_LEN as u64) as usize
         } else {
-            crate::decode::MAX_LEN
+            MAX_LEN
         };
         while have < limit {
             let linear = self.cpu.linear_rip_at(rip.wrapping_add(have as u64));
@@ -431,6 +431,9 @@ impl Engine {
             Err(DecodeError::Invalid) => self.cpu.ud(),
             Err(DecodeError::TooLong) => self.cpu.gp(0),
             Err(DecodeError::MoreBytes) => match fault {
+                _ if unknown_opcode(&self.cpu.model, self.cpu.mode, &bytes[..have]) => {
+                    self.cpu.ud()
+                }
                 Some(cause) => {
                     self.cpu.cause = cause;
                     Err(Raised)
@@ -600,11 +603,7 @@ impl Cpu {
 
     /// 16, 32 or 64: the code segment's default size.
     pub fn bitness(&self) -> u32 {
-        match self.mode.code {
-            CodeSize::Bits16 => 16,
-            CodeSize::Bits32 => 32,
-            CodeSize::Bits64 => 64,
-        }
+        self.mode.code.bits()
     }
 
     /// Whether CS has a limit that instruction fetch can meet.

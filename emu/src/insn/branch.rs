@@ -1,7 +1,10 @@
 //! Near jumps, calls and returns, LOOP, JCXZ. SDM Vol. 2, each mnemonic; targets outside the code
 //! segment's limit fault before anything changes.
 
-use super::form::{Source, row};
+use iced_x86::{Instruction, Mnemonic};
+
+use super::form::{Source, row, step};
+use super::stack::probe_push;
 use super::{Row, raised};
 use crate::arch::segment::Seg;
 use crate::cpu::{Cpu, RIP, Raised};
@@ -98,7 +101,13 @@ fn call_indirect<W: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raise
 
 #[inline(always)]
 fn call_to<W: Raw>(cpu: &mut Cpu, i: &Insn, target: u64) -> Result<(), Raised> {
-    check_target(cpu, target)?;
+    if let Err(raised) = check_target(cpu, target) {
+        // A fault of the push comes first.
+        let cause = cpu.cause;
+        probe_push::<W>(cpu)?;
+        cpu.cause = cause;
+        return Err(raised);
+    }
     cpu.push(W::from_u64(cpu.next_rip(i)))?;
     cpu.regs[RIP] = target;
     Ok(())
@@ -120,6 +129,13 @@ const ALWAYS: u8 = 0;
 const EQUAL: u8 = 1;
 /// LOOPNE: while ZF is clear.
 const NOT_EQUAL: u8 = 2;
+
+/// Whether ZF must be set for LOOPE and LOOPNE to go on: on AMD's processors the REP prefixes,
+/// which mean nothing here by the manuals, say so as they do for CMPS.
+fn while_equal(iced: &Instruction) -> bool {
+    let by_opcode = iced.mnemonic() == Mnemonic::Loope;
+    iced.has_rep_prefix() || by_opcode && !iced.has_repne_prefix()
+}
 
 fn loop_while<W: Raw, C: Width, const IF: u8>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = cpu.reg::<C>(COUNT).sub(C::from_u64(1));
@@ -145,6 +161,17 @@ fn jcxz<W: Raw, C: Width>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     }
     cpu.regs[RIP] = cpu.next_rip(i);
     Ok(())
+}
+
+/// The row of LOOPE and LOOPNE.
+macro_rules! loops {
+    ($w:ty, $c:ty, $equal:ident, $not_equal:ident) => {
+        row!(@row [$equal, $not_equal] |i| if while_equal(i) {
+            step!(loop_while::<$w, $c, EQUAL>)
+        } else {
+            step!(loop_while::<$w, $c, NOT_EQUAL>)
+        })
+    };
 }
 
 /// Rows of one condition: short and near forms at each operand size.
@@ -174,20 +201,13 @@ macro_rules! conditions {
             row!(plain: loop_while::<u32, u32, ALWAYS>, [Loop_rel8_32_ECX]),
             row!(plain: loop_while::<u64, u32, ALWAYS>, [Loop_rel8_64_ECX]),
             row!(plain: loop_while::<u64, u64, ALWAYS>, [Loop_rel8_64_RCX]),
-            row!(plain: loop_while::<u16, u16, EQUAL>, [Loope_rel8_16_CX]),
-            row!(plain: loop_while::<u16, u32, EQUAL>, [Loope_rel8_16_ECX]),
-            row!(plain: loop_while::<u16, u64, EQUAL>, [Loope_rel8_16_RCX]),
-            row!(plain: loop_while::<u32, u16, EQUAL>, [Loope_rel8_32_CX]),
-            row!(plain: loop_while::<u32, u32, EQUAL>, [Loope_rel8_32_ECX]),
-            row!(plain: loop_while::<u64, u32, EQUAL>, [Loope_rel8_64_ECX]),
-            row!(plain: loop_while::<u64, u64, EQUAL>, [Loope_rel8_64_RCX]),
-            row!(plain: loop_while::<u16, u16, NOT_EQUAL>, [Loopne_rel8_16_CX]),
-            row!(plain: loop_while::<u16, u32, NOT_EQUAL>, [Loopne_rel8_16_ECX]),
-            row!(plain: loop_while::<u16, u64, NOT_EQUAL>, [Loopne_rel8_16_RCX]),
-            row!(plain: loop_while::<u32, u16, NOT_EQUAL>, [Loopne_rel8_32_CX]),
-            row!(plain: loop_while::<u32, u32, NOT_EQUAL>, [Loopne_rel8_32_ECX]),
-            row!(plain: loop_while::<u64, u32, NOT_EQUAL>, [Loopne_rel8_64_ECX]),
-            row!(plain: loop_while::<u64, u64, NOT_EQUAL>, [Loopne_rel8_64_RCX]),
+            loops!(u16, u16, Loope_rel8_16_CX, Loopne_rel8_16_CX),
+            loops!(u16, u32, Loope_rel8_16_ECX, Loopne_rel8_16_ECX),
+            loops!(u16, u64, Loope_rel8_16_RCX, Loopne_rel8_16_RCX),
+            loops!(u32, u16, Loope_rel8_32_CX, Loopne_rel8_32_CX),
+            loops!(u32, u32, Loope_rel8_32_ECX, Loopne_rel8_32_ECX),
+            loops!(u64, u32, Loope_rel8_64_ECX, Loopne_rel8_64_ECX),
+            loops!(u64, u64, Loope_rel8_64_RCX, Loopne_rel8_64_RCX),
             row!(plain: jcxz::<u16, u16>, [Jcxz_rel8_16]),
             row!(plain: jcxz::<u32, u16>, [Jcxz_rel8_32]),
             row!(plain: jcxz::<u16, u32>, [Jecxz_rel8_16]),

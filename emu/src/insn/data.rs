@@ -226,9 +226,11 @@ pub(super) const ROWS: &[Row] = &[
     row!(to_reg: movsx<u8, u16>, [Movsx_r16_rm8]),
     row!(to_reg: movsx<u8, u32>, [Movsx_r32_rm8]),
     row!(to_reg: movsx<u8, u64>, [Movsx_r64_rm8]),
-    row!(to_reg: movsx<u16, u16>, [Movsx_r16_rm16, Movsxd_r16_rm16]),
+    row!(to_reg: movsx<u16, u16>, [Movsx_r16_rm16]),
     row!(to_reg: movsx<u16, u32>, [Movsx_r32_rm16]),
     row!(to_reg: movsx<u16, u64>, [Movsx_r64_rm16]),
+    // Reads four bytes, as AMD's processors do.
+    row!(to_reg: movsx<u32, u16>, [Movsxd_r16_rm16]),
     row!(to_reg: movsx<u32, u32>, [Movsxd_r32_rm32]),
     row!(to_reg: movsx<u32, u64>, [Movsxd_r64_rm32]),
     row!(plain: bswap16, [Bswap_r16]),

@@ -152,22 +152,25 @@ fn rcr<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
 }
 
 /// SHLD: the destination shifted left, filled from the top of operand 1. With 16-bit operands and
-/// counts above 16 the result is undefined; here the bits of `dest:source:dest` come in turn.
+/// counts above 16 the result is undefined; here it is AMD's, the source coming twice and CF clear.
 #[inline(always)]
 fn shld<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
     let fill: W = Reg::<1>::read(cpu, i)?;
-    let wide = |a: W| {
-        let (a, fill) = (u128::from(a.to_u64()), u128::from(fill.to_u64()));
+    // The destination with what follows it, and the number of bits that follow.
+    let (fill, behind) = {
+        let fill = u128::from(fill.to_u64());
         match W::BITS {
-            16 => (a << 32 | fill << 16 | a) << count >> 32,
-            bits => (a << bits | fill) << count >> bits,
+            16 => (fill << 16 | fill, 32),
+            bits => (fill, bits),
         }
     };
-    let (a, result) = D::modify(cpu, i, move |a: W| W::from_u64(wide(a) as u64))?;
+    let joined = |a: W| u128::from(a.to_u64()) << behind | fill;
+    let (a, result) = D::modify(cpu, i, move |a: W| {
+        W::from_u64((joined(a) << count >> behind) as u64)
+    })?;
     if count != 0 {
-        let shifted = u128::from(a.to_u64()) << W::BITS | u128::from(fill.to_u64());
-        let cf = (shifted << (count - 1)) >> (2 * W::BITS - 1) & 1 != 0;
+        let cf = count <= W::BITS && joined(a) >> (behind + W::BITS - count) & 1 != 0;
         cpu.flags.set_result(result);
         cpu.flags.set_cf_of_af(cf, cf != result.msb(), true);
     }
@@ -181,16 +184,15 @@ fn shrd<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     let joined = |a: W| {
         let (a, fill) = (u128::from(a.to_u64()), u128::from(fill.to_u64()));
         match W::BITS {
-            16 => a << 32 | fill << 16 | a,
+            16 => fill << 32 | fill << 16 | a,
             bits => fill << bits | a,
         }
     };
     let (a, result) = D::modify(cpu, i, move |a: W| W::from_u64((joined(a) >> count) as u64))?;
     if count != 0 {
-        let before = joined(a) >> (count - 1);
+        let cf = count <= W::BITS && joined(a) >> (count - 1) & 1 != 0;
         cpu.flags.set_result(result);
-        cpu.flags
-            .set_cf_of_af(before & 1 != 0, top_bits_differ(result), true);
+        cpu.flags.set_cf_of_af(cf, top_bits_differ(result), true);
     }
     Ok(())
 }

@@ -47,11 +47,15 @@ fn probe<W: Raw>(cpu: &mut Cpu, offset: u64) -> Result<(), Raised> {
     cpu.probe_write(linear, W::BYTES, true)
 }
 
+/// Raises what a push would raise.
+#[cold]
+pub(super) fn probe_push<W: Raw>(cpu: &mut Cpu) -> Result<(), Raised> {
+    probe::<W>(cpu, below::<W>(cpu, 1))
+}
+
+/// PUSHA: a fault leaves the registers, but what was pushed before it lies in memory.
 #[inline(never)]
 fn pusha<W: Raw>(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
-    for slot in 1..=8 {
-        probe::<W>(cpu, below::<W>(cpu, slot))?;
-    }
     for slot in 1..=8 {
         let value: W = cpu.reg(slot as u8 - 1);
         cpu.store_at(Seg::Ss, below::<W>(cpu, slot), value)?;
@@ -77,35 +81,31 @@ fn popa<W: Raw>(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
 }
 
 /// ENTER: pushes RBP, at nesting levels above zero copies `level - 1` frame pointers and pushes
-/// the new one, then allocates. Every write, the final one that only probes included, is checked
-/// before any is done.
+/// the new one, then allocates; the last value allocated must be writable. A fault leaves the
+/// registers, but what was pushed before it lies in memory, as on AMD's processors.
 #[inline(never)]
 fn enter<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let allocate = u64::from(i.imm as u16);
     let level = i.disp as u64 & 31;
-    let pushes = 1 + level;
-    let end = below::<W>(cpu, pushes).wrapping_sub(allocate) & cpu.stack_mask;
-    let outer =
-        |cpu: &Cpu, k: u64| cpu.regs[RBP].wrapping_sub(k * W::BYTES as u64) & cpu.stack_mask;
-    for slot in 1..=pushes {
-        probe::<W>(cpu, below::<W>(cpu, slot))?;
+    if level > 1 && !cpu.alone {
+        // The copies may overwrite their sources: the instruction cannot begin twice.
+        return cpu.retry();
     }
-    for k in 1..level {
-        cpu.load_at::<W>(Seg::Ss, outer(cpu, k))?;
-    }
-    probe::<W>(cpu, end)?;
-
     let rsp = cpu.regs[RSP];
     let frame: W = W::from_u64(rsp & !cpu.stack_mask | below::<W>(cpu, 1));
     let old: W = cpu.reg(RBP as u8);
     cpu.store_at(Seg::Ss, below::<W>(cpu, 1), old)?;
     for k in 1..level {
-        let pointer: W = cpu.load_at(Seg::Ss, outer(cpu, k))?;
+        let outer = cpu.regs[RBP].wrapping_sub(k * W::BYTES as u64) & cpu.stack_mask;
+        let pointer: W = cpu.load_at(Seg::Ss, outer)?;
         cpu.store_at(Seg::Ss, below::<W>(cpu, 1 + k), pointer)?;
     }
+    let pushes = 1 + level;
     if level > 0 {
         cpu.store_at(Seg::Ss, below::<W>(cpu, pushes), frame)?;
     }
+    let end = below::<W>(cpu, pushes).wrapping_sub(allocate) & cpu.stack_mask;
+    probe::<W>(cpu, end)?;
     cpu.regs[RSP] = rsp & !cpu.stack_mask | end;
     cpu.set_reg(RBP as u8, frame);
     Ok(())

@@ -228,22 +228,16 @@ pub(super) fn leave(cpu: &mut Cpu, i: &Insn, over: bool) {
     }
 }
 
-/// One execution of a repeated instruction. A fault leaves the flags as they were before the
-/// instruction; so does the end of a portion, but for a single-stepped one.
+/// One execution of a repeated instruction. A fault, and an interrupt between portions, finds the
+/// flags of the last element that was done, as on AMD's processors. (Intel documents those from
+/// before the instruction after a fault.)
 #[inline(never)]
 fn repeat<W: Raw, O: Operation>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let before = cpu.flags;
     let while_zf = i.has(Insn::REP);
     let mut left = portion(cpu, pointer(cpu, i, RCX));
     let mut over = left == 0;
     while left != 0 {
-        let done = match elements::<W, O>(cpu, i, left) {
-            Ok(done) => done,
-            Err(Raised) => {
-                cpu.flags = before;
-                return Err(Raised);
-            }
-        };
+        let done = elements::<W, O>(cpu, i, left)?;
         advance(cpu, i, RCX, done.wrapping_neg());
         left -= done;
         if O::COMPARES && cpu.flags.zf() != while_zf {
@@ -256,9 +250,6 @@ fn repeat<W: Raw, O: Operation>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
         }
     }
     over |= pointer(cpu, i, RCX) == 0;
-    if !over && !cpu.system_flags.contains(RFlags::TF) {
-        cpu.flags = before;
-    }
     leave(cpu, i, over);
     Ok(())
 }

@@ -5,8 +5,8 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::Row;
-use super::form::row;
+use super::form::{Kind, kind, row, step};
+use super::{Row, UNDEFINED};
 use crate::arch::exception::{Exception, NM};
 use crate::arch::segment::Seg;
 use crate::arch::{Cr0, Cr4};
@@ -175,8 +175,14 @@ pub(super) const ROWS: &[Row] = &[
     row!(plain: wait, [Wait]),
     row!(plain: nop, [Lfence, Lfence_E9, Lfence_EA, Lfence_EB, Lfence_EC, Lfence_ED, Lfence_EE, Lfence_EF]),
     row!(plain: nop, [Nopw, Nopd, Nopq, Pause, Nop_rm16, Nop_rm32, Nop_rm64]),
-    row!(plain: nop, [Reservednop_rm16_r16_0F0D, Reservednop_rm32_r32_0F0D, Reservednop_rm64_r64_0F0D,
-        Reservednop_rm16_r16_0F18, Reservednop_rm32_r32_0F18, Reservednop_rm64_r64_0F18,
+    // PREFETCH and PREFETCHW; AMD's processors know no register form of them.
+    row!(@row [Reservednop_rm16_r16_0F0D, Reservednop_rm32_r32_0F0D, Reservednop_rm64_r64_0F0D] |i| {
+        match kind(i, 0) {
+            Kind::Reg => UNDEFINED,
+            _ => step!(nop),
+        }
+    }),
+    row!(plain: nop, [Reservednop_rm16_r16_0F18, Reservednop_rm32_r32_0F18, Reservednop_rm64_r64_0F18,
         Reservednop_rm16_r16_0F19, Reservednop_rm32_r32_0F19, Reservednop_rm64_r64_0F19,
         Reservednop_rm16_r16_0F1A, Reservednop_rm32_r32_0F1A, Reservednop_rm64_r64_0F1A,
         Reservednop_rm16_r16_0F1B, Reservednop_rm32_r32_0F1B, Reservednop_rm64_r64_0F1B,

@@ -81,16 +81,18 @@ fn verw<S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
-/// ARPL: raises the destination's RPL to the source's.
+/// ARPL: raises the destination's RPL to the source's; writes only where that is higher.
 fn arpl<D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     if cpu.real_or_vm86() {
         return cpu.ud();
     }
     let source: u16 = S::read(cpu, i)?;
-    let (old, new) = D::modify(cpu, i, |selector: u16| {
-        selector & !3 | (selector & 3).max(source & 3)
-    })?;
-    cpu.flags.set_zf(old != new);
+    let selector: u16 = D::read(cpu, i)?;
+    let raise = selector & 3 < source & 3;
+    if raise {
+        D::write(cpu, i, selector & !3 | source & 3)?;
+    }
+    cpu.flags.set_zf(raise);
     Ok(())
 }
 

@@ -263,6 +263,12 @@ impl Generator {
             return None;
         }
         for instruction in &instructions {
+            let code = instruction.code();
+            if code != Code::INVALID && !covered(code, input.mode) {
+                self.skips
+                    .count("not general-purpose: a random byte made it");
+                return None;
+            }
             let target = instruction.near_branch_target().wrapping_sub(input.at);
             if target < input.code.len() as u64 {
                 self.skips.count("branches into itself and might never end");
