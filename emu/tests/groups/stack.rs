@@ -131,14 +131,15 @@ fn popa_loads_all_but_the_stack_pointer() {
 }
 
 #[test]
-fn pusha_writes_all_or_nothing() {
+fn a_pusha_that_faults_leaves_the_registers_and_what_it_pushed() {
     let mut guest = Guest::flat32(&[0x60]).with(Gpr::Rax, 1).with(Gpr::Rcx, 2);
     // An expand-down stack whose last slot is missing.
     let ss = guest.segment(Seg::Ss);
     ss.limit = TOP as u32 - 32;
     ss.access |= Segment::EXPAND_DOWN;
     assert_eq!(guest.run(), End::Fault);
-    assert_eq!(guest.peek(TOP - 32, 32), [0; 32]);
+    assert_eq!(guest.peek(TOP - 8, 8), [2, 0, 0, 0, 1, 0, 0, 0]);
+    assert_eq!(guest.peek(TOP - 32, 4), [0; 4]);
     assert_eq!(guest.gpr(Gpr::Rsp), TOP);
 }
 
@@ -191,7 +192,7 @@ fn enter_probes_where_the_stack_will_end() {
         assert_eq!(guest.run(), end);
         if end == End::Fault {
             assert_eq!((guest.gpr(Gpr::Rbp), guest.gpr(Gpr::Rsp)), (5, TOP));
-            assert_eq!(guest.peek(TOP - 4, 4), [0; 4]);
+            assert_eq!(guest.peek(TOP - 4, 4), [5, 0, 0, 0], "RBP had been pushed");
         }
     }
 }
