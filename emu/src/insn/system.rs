@@ -5,8 +5,8 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use super::{Row, UNDEFINED};
 use super::form::{Kind, kind, row, step};
+use super::{Row, UNDEFINED};
 use crate::arch::Cr4;
 use crate::arch::segment::Seg;
 use crate::cpu::{Cpu, Raised};
