@@ -166,8 +166,30 @@ pub(crate) fn decode(
             _ => DecodeError::Invalid,
         });
     }
+    if iced.code() == Code::Pause && bitness == 64 {
+        exchange_r8(&mut iced, bytes);
+    }
     let row = insn::row(iced.code());
     Ok((compact(&iced, row, model, mode, offset), iced))
+}
+
+/// With REX.B, 90 is XCHG of RAX and R8 whatever REP says; iced calls that PAUSE.
+#[cold]
+fn exchange_r8(iced: &mut Instruction, bytes: &[u8]) {
+    let prefixes = &bytes[..iced.len() - 1];
+    let Some(&rex) = prefixes.last().filter(|&&byte| byte & 0xF1 == 0x41) else {
+        return;
+    };
+    let (code, r8, rax) = if rex & 8 != 0 {
+        (Code::Xchg_r64_RAX, Register::R8, Register::RAX)
+    } else if prefixes.contains(&0x66) {
+        (Code::Xchg_r16_AX, Register::R8W, Register::AX)
+    } else {
+        (Code::Xchg_r32_EAX, Register::R8D, Register::EAX)
+    };
+    iced.set_code(code);
+    iced.set_op0_register(r8);
+    iced.set_op1_register(rax);
 }
 
 /// How many of `bytes` are prefixes.
@@ -213,38 +235,58 @@ fn too_long(bitness: u32, bytes: &[u8], options: u32) -> bool {
     decoder.last_error() == DecoderError::NoMoreBytes
 }
 
-/// Whether `bytes`, the start of an instruction whose rest cannot be fetched, end behind an opcode
-/// that does not exist: #UD then comes before the fetch's fault. Opcodes that 64-bit mode took away
-/// keep their immediates, and want them first; so does an instruction that LOCK makes invalid.
+/// What a processor makes of `bytes`, which are no instruction, when it cannot fetch what follows
+/// them: #UD if it knows so much by now, more bytes if it wants to see the end first.
 #[cold]
-pub(crate) fn unknown_opcode(model: &CpuModel, mode: Mode, bytes: &[u8]) -> bool {
+pub(crate) fn cut_off(
+    model: &CpuModel,
+    mode: Mode,
+    bytes: &[u8],
+    error: DecodeError,
+) -> DecodeError {
     let bitness = mode.code.bits();
     let (prefixes, rest) = bytes.split_at(prefixes(bitness, bytes));
-    let vex = bitness == 64;
     let opcode = match rest {
-        [] | [0x0F] | [0x0F, 0x38 | 0x3A] => return false,
-        [0x82 | 0x9A | 0xD4 | 0xD5 | 0xEA, ..] => return false,
+        [0xC4 | 0xC5 | 0x62, ..] if bitness == 64 => return DecodeError::MoreBytes,
         [0x0F, 0x38 | 0x3A, ..] => 3,
         [0x0F, ..] => 2,
-        [0xC5, ..] if vex => 3,
-        [0xC4, ..] if vex => 4,
-        [0x62, ..] if vex => 5,
         _ => 1,
     };
     if rest.len() < opcode {
-        return false;
+        return DecodeError::MoreBytes;
     }
+    // LOCK makes nothing shorter.
     let mut start = prefixes.to_vec();
     start.retain(|&byte| byte != 0xF0);
+    let opcode = start.len() + opcode;
     start.extend(rest);
-    (0..=u8::MAX).all(|next| {
-        let mut whole = [next; MAX_LEN];
-        whole[..start.len()].copy_from_slice(&start);
-        match decode(model, mode, &whole, 0) {
-            Ok((_, iced)) => matches!(iced.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1),
-            Err(error) => error == DecodeError::Invalid,
-        }
-    })
+    let undefined = |bytes: &[u8]| match decode(model, mode, bytes, 0) {
+        Ok((_, iced)) => matches!(iced.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1),
+        Err(error) => error == DecodeError::Invalid,
+    };
+    let wanting = if error == DecodeError::Invalid {
+        // A member of a group that is not there is as long as the others.
+        opcode < start.len()
+            && (0..8).any(|member| {
+                let mut other = start.clone();
+                other[opcode] = other[opcode] & 0xC7 | member << 3;
+                let decoded = decode(model, mode, &other, 0);
+                matches!(decoded, Err(DecodeError::MoreBytes))
+            })
+    } else {
+        // Opcodes that 64-bit mode took away keep their immediates.
+        matches!(rest, [0x82 | 0x9A | 0xD4 | 0xD5 | 0xEA, ..])
+            || !(0..=u8::MAX).all(|next| {
+                let mut whole = [next; MAX_LEN];
+                whole[..start.len()].copy_from_slice(&start);
+                undefined(&whole)
+            })
+    };
+    if wanting {
+        DecodeError::MoreBytes
+    } else {
+        DecodeError::Invalid
+    }
 }
 
 fn compact(

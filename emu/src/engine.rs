@@ -12,7 +12,7 @@ use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
 use crate::block::{BlockId, Blocks, Shape, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
-use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, decode, unknown_opcode};
+use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode};
 use crate::event::Delivered;
 use crate::insn::{End, fuse};
 use crate::io::{CpuIo, Pending};
@@ -426,20 +426,19 @@ impl Engine {
                 break;
             }
         }
-        match decode(&self.cpu.model, self.cpu.mode, &bytes[..have], 0) {
-            Ok((decoded, _)) => Ok(decoded.insn),
-            Err(DecodeError::Invalid) => self.cpu.ud(),
-            Err(DecodeError::TooLong) => self.cpu.gp(0),
-            Err(DecodeError::MoreBytes) => match fault {
-                _ if unknown_opcode(&self.cpu.model, self.cpu.mode, &bytes[..have]) => {
-                    self.cpu.ud()
-                }
-                Some(cause) => {
-                    self.cpu.cause = cause;
-                    Err(Raised)
-                }
-                None => self.cpu.gp(0),
-            },
+        let bytes = &bytes[..have];
+        let error = match decode(&self.cpu.model, self.cpu.mode, bytes, 0) {
+            Ok((decoded, _)) => return Ok(decoded.insn),
+            Err(error) if have < MAX_LEN => cut_off(&self.cpu.model, self.cpu.mode, bytes, error),
+            Err(error) => error,
+        };
+        match (error, fault) {
+            (DecodeError::Invalid, _) => self.cpu.ud(),
+            (DecodeError::MoreBytes, Some(cause)) => {
+                self.cpu.cause = cause;
+                Err(Raised)
+            }
+            (DecodeError::MoreBytes | DecodeError::TooLong, _) => self.cpu.gp(0),
         }
     }
 

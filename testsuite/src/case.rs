@@ -314,7 +314,11 @@ impl Arena {
     pub fn compare(&mut self, input: &Input) -> (Stop, Option<Difference>) {
         let host = self.session.run(input);
         let own = self.bench.run(input);
-        let ignore = undefined::ignored(input, &host);
+        let ignore = if self.session.known() {
+            RFlags::empty()
+        } else {
+            undefined::ignored(input, &host)
+        };
         let fields = differences(&host, &own, ignore, input.fpu.is_some());
         let stop = host.stop;
         let difference = (!fields.is_empty()).then(|| Difference {

@@ -4,14 +4,9 @@
 //! - a count of zero leaves all flags as they were (each shift and rotate, "Flags Affected");
 //! - OF is defined for a count of one.
 //!
-//! Never masked although documents call it undefined, because an emulator must give some answer and
-//! the host's is as good as any: the destination of BSF and BSR with a zero source (AMD documents it
-//! as unchanged), of SHLD and SHRD with a count beyond 16 bits, of BSWAP with 16 bits; CF after SHL
-//! and SHR beyond the operand's width.
-//!
-//! What an AMD EPYC of family 1Ah gives where documents say undefined, measured over 300 to 3000
-//! random register cases a row without exception, for an interpreter that wants to be equal to it
-//! (S is the result's sign bit, S' the bit below it, P the parity of the result's low byte):
+//! Where the host is an AMD EPYC of family 1Ah nothing is masked at all: there the interpreter gives
+//! what that processor gives, which millions of random cases confirm. (S is the result's sign bit, S'
+//! the bit below it, P the parity of the result's low byte.)
 //!
 //! | instruction | flags |
 //! |---|---|
@@ -21,15 +16,17 @@
 //! | SHL, SHR, SAR, SHLD, SHRD, count not 0 | AF 1 |
 //! | SHL, ROL, RCL, any count but 0 | OF = CF xor S |
 //! | SHR, SAR, ROR, RCR, SHRD, any count but 0 | OF = S xor S' |
-//! | SHLD, count above 1 | OF = CF xor S in nine of ten cases (16-bit operands differ) |
+//! | SHLD, count not 0 | OF = CF xor S, but CF alone for 16 bits by 16 and more |
+//! | SHLD, SHRD of 16 bits by more than 16 | CF 0; the source is shifted in twice |
 //! | BSF, BSR | CF, AF, SF, OF 0; PF = P of the index, 1 if the source is zero |
 //! | BT, BTS, BTR, BTC | PF, AF, SF, OF as before |
 //! | LZCNT, TZCNT | OF as before; PF, AF, SF 0 |
 //! | ANDN, BLSI, BLSMSK, BLSR, BZHI | AF 0; PF = P |
 //! | BEXTR | AF 1; PF = P; SF 0 |
 //!
-//! SHLD and SHRD of 16 bits by more than 16 go on shifting: SHLD's third 16 bits are the
-//! destination's again (20: ABCDh:1234h gives BCDAh), SHRD likewise.
+//! Never masked on any host, because an emulator must give some answer: the destination of BSF and
+//! BSR with a zero source (AMD documents it as unchanged), of SHLD and SHRD with a count beyond 16
+//! bits, of BSWAP with 16 bits.
 
 use emu::arch::{Gpr, RFlags};
 use iced_x86::{DecoderOptions, Instruction, Mnemonic, OpKind, Register, RflagsBits};

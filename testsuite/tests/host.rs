@@ -216,3 +216,119 @@ fn the_trap_flag_traps_after_what_follows() {
     .each_operand(Gpr::Rsp, &[0x302, 0x202])
     .agree(Backend::ALL);
 }
+
+#[test]
+fn a_branch_to_the_byte_before_it() {
+    for code in [&[0x77, 0xFD], &[0xEB, 0xFD], &[0xE3, 0xFD]] {
+        Case::bytes(Mode::Long64, code).agree(Backend::ALL);
+    }
+}
+
+#[test]
+fn instructions_of_fifteen_bytes_and_more() {
+    let tails: [&[u8]; 7] = [
+        &[0x90],
+        &[0x06],
+        &[0x0F, 0x0A],
+        &[0x8D, 0xC0],
+        &[0x01, 0x05, 0, 0, 0, 0],
+        &[0xF0, 0x90],
+        &[0x48, 0x89, 0xC3],
+    ];
+    for prefix in [0x66, 0x2E, 0x67, 0xF3, 0x48] {
+        for tail in tails {
+            for count in 9..=15 {
+                let mut code = vec![prefix; count];
+                code.extend(tail);
+                Case::bytes(Mode::Long64, &code).agree(Backend::ALL);
+            }
+        }
+    }
+}
+
+/// Every instruction cut off by the end of the code.
+#[test]
+fn code_that_ends_before_its_instruction() {
+    let codes: [&[u8]; 14] = [
+        &[0x17],
+        &[0x0F, 0x0A],
+        &[0x0F, 0xB9, 0xC0],
+        &[0xD4, 0x0A],
+        &[0x9A, 0, 0, 0, 0, 0, 0],
+        &[0xF0, 0x35, 0, 0, 0, 0],
+        &[0xC6, 0xA5, 0, 0, 0, 0, 0],
+        &[0xFE, 0xF8],
+        &[0x48, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[0x8D, 0xC0],
+        &[0x0F, 0x38, 0xF0, 0x00],
+        &[0xF3, 0x0F, 0xB8, 0x05, 0, 0, 0, 0],
+        &[0xC4, 0xE2, 0x78, 0xF2, 0xC0],
+        &[0x82, 0xC0, 0],
+    ];
+    for code in codes {
+        for cut in 1..=code.len() {
+            Case::bytes(Mode::Long64, &code[..cut])
+                .at(testsuite::layout::CODE_END - cut as u64)
+                .agree(Backend::ALL);
+        }
+    }
+}
+
+#[test]
+fn prefixes_that_mean_something_else() {
+    for prefix in [0xF2, 0xF3] {
+        for opcode in [0xE0, 0xE1, 0xE2, 0xE3] {
+            Case::bytes(Mode::Long64, &[prefix, opcode, 0x20])
+                .each(Gpr::Rcx, &[0, 1, 5])
+                .each_flag(RFlags::ZF)
+                .agree(Backend::ALL);
+        }
+    }
+    for code in [&[0xF3, 0x41, 0x90][..], &[0xF3, 0x49, 0x90], &[0xF3, 0x90]] {
+        Case::bytes(Mode::Long64, code)
+            .gpr(Gpr::Rax, 0x1111_2222_3333_4444)
+            .gpr(Gpr::R8, 0x5555_6666_7777_8888)
+            .agree(Backend::ALL);
+    }
+}
+
+#[test]
+fn several_values_on_a_stack_that_ends() {
+    for code in [&[0x60][..], &[0x61], &[0x66, 0x60], &[0x66, 0x61]] {
+        for place in [
+            Place::IntoAbsent,
+            Place::OutOfAbsent,
+            Place::IntoReadOnly,
+            Place::OutOfReadOnly,
+        ] {
+            for below in 0..20 {
+                Case::bytes(Mode::Compat32, code)
+                    .gpr(Gpr::Rsp, place.address(2) + 1 - 2 * below)
+                    .gpr(Gpr::Rdx, 0x1234_5678)
+                    .agree(Backend::ALL);
+            }
+        }
+    }
+    Case::long64(|a| a.enter(16, 5))
+        .each_mem(Gpr::Rsp, 40, Place::ALL)
+        .each_mem(Gpr::Rbp, 16, Place::ALL)
+        .agree(Backend::ALL);
+}
+
+#[test]
+fn repeated_comparisons_that_fault() {
+    for code in [
+        &[0xF3, 0xA6][..],
+        &[0xF2, 0xA6],
+        &[0xF3, 0xAE],
+        &[0xF2, 0xAF],
+        &[0xF3, 0xA7],
+    ] {
+        Case::bytes(Mode::Long64, code)
+            .each_mem(Gpr::Rsi, 16, Place::ALL)
+            .each_mem(Gpr::Rdi, 16, Place::ALL)
+            .each(Gpr::Rcx, &[0, 1, 3000])
+            .each_flag(RFlags::ZF | RFlags::CF | RFlags::AC)
+            .agree(Backend::ALL);
+    }
+}

@@ -152,7 +152,7 @@ fn rcr<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised>
 }
 
 /// SHLD: the destination shifted left, filled from the top of operand 1. With 16-bit operands and
-/// counts above 16 the result is undefined; here it is AMD's, the source coming twice and CF clear.
+/// counts above 16 the result is undefined; here it is AMD's, the source coming twice, CF clear (and OF for SHLD).
 #[inline(always)]
 fn shld<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let count = masked::<W, C>(cpu, i);
@@ -172,7 +172,8 @@ fn shld<W: Raw, D: Dest, C: Count>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     if count != 0 {
         let cf = count <= W::BITS && joined(a) >> (behind + W::BITS - count) & 1 != 0;
         cpu.flags.set_result(result);
-        cpu.flags.set_cf_of_af(cf, cf != result.msb(), true);
+        let of = cf != (count < W::BITS && result.msb());
+        cpu.flags.set_cf_of_af(cf, of, true);
     }
     Ok(())
 }

@@ -64,19 +64,18 @@ fn pusha<W: Raw>(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
-/// POPA: the value in SP's place is read but not loaded.
+/// POPA: the value in SP's place is read but not loaded. A fault leaves SP, but what was popped
+/// before it is in the registers, as on AMD's processors.
 #[inline(never)]
 fn popa<W: Raw>(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
-    let mut values = [W::zero(); 8];
-    for (slot, value) in values.iter_mut().enumerate() {
-        *value = cpu.peek((slot * W::BYTES) as u64)?;
-    }
-    cpu.drop_stack(8 * W::BYTES as u64);
-    for (register, value) in values.into_iter().rev().enumerate() {
+    for slot in 0..8 {
+        let value: W = cpu.peek((slot * W::BYTES) as u64)?;
+        let register = 7 - slot;
         if register != RSP {
             cpu.set_reg(register as u8, value);
         }
     }
+    cpu.drop_stack(8 * W::BYTES as u64);
     Ok(())
 }
 

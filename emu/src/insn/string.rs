@@ -14,6 +14,7 @@ use crate::cpu::{Cpu, RIP, Raised};
 use crate::decode::Insn;
 use crate::mem::Access;
 use crate::mem::raw::Raw;
+use crate::mem::tlb::Privilege;
 
 /// Elements that one execution of a repeated instruction handles at most.
 const PORTION: u64 = 4096;
@@ -70,6 +71,10 @@ pub(super) fn stretch<W: Raw>(
     access: Access,
     most: u64,
 ) -> (u64, u64) {
+    if cpu.privilege == Privilege::UserAligned {
+        // Each element's alignment is checked.
+        return (0, 0);
+    }
     let offset = pointer(cpu, i, register);
     let Ok(linear) = cpu.linear_at(seg, offset, W::BYTES, access) else {
         return (0, 0);

@@ -90,6 +90,16 @@ fn loads_segment(instruction: &Instruction) -> bool {
     instruction.mnemonic() != Mnemonic::Push && kinds.contains(&op.op0_kind())
 }
 
+/// Whether an invalid instruction with a VEX or EVEX opcode may run into the page behind the code.
+fn cut_off_vex(input: &Input, instruction: &Instruction) -> bool {
+    let start = (instruction.ip() - input.at) as usize;
+    let vex = [0xC4, 0xC5, 0x62, 0x8F];
+    let reach = instruction.ip()..instruction.ip() + 15;
+    instruction.is_invalid()
+        && reach.contains(&CODE_END)
+        && input.code[start..].iter().any(|byte| vex.contains(byte))
+}
+
 /// Whether a campaign should come across `code`: covered, and no reason to skip all of it.
 pub fn expected(code: Code) -> bool {
     use OpCodeOperandKind as Kind;
@@ -274,10 +284,17 @@ impl Generator {
                 self.skips.count("branches into itself and might never end");
                 return None;
             }
-            if let Some(reason) = skipped(instruction) {
-                self.skips.count(reason);
-                return None;
-            }
+        }
+        if instructions.iter().any(|i| cut_off_vex(&input, i)) {
+            self.skips
+                .count("invalid VEX at the end of the code: how much is fetched first varies");
+            return None;
+        }
+        // Also what only a LOCK makes invalid: the processor may get as far as its operand.
+        let lenient = input.decode(DecoderOptions::NO_INVALID_CHECK);
+        if let Some(reason) = instructions.iter().chain(&lenient).find_map(skipped) {
+            self.skips.count(reason);
+            return None;
         }
         let mut taken = [false; 16];
         for instruction in &instructions {

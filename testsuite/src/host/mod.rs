@@ -149,6 +149,11 @@ const FRAME_ORDER: [i32; 16] = [
 ];
 
 impl Session {
+    /// Whether what the processor does where manuals say "undefined" is known, and ours too.
+    pub fn known(&self) -> bool {
+        session::family_1ah()
+    }
+
     /// Runs a case.
     pub fn run(&mut self, input: &Input) -> Outcome {
         let Oracle {

@@ -108,3 +108,11 @@ pub fn keep_present(page: &Mapping) {
     // SAFETY: the range is a mapping of ours.
     unsafe { libc::mlock(page.start().as_ptr().cast(), page.len()) };
 }
+
+/// Whether the processor is one whose undefined flags were measured: an AMD EPYC of family 1Ah.
+pub fn family_1ah() -> bool {
+    let vendor = std::arch::x86_64::__cpuid(0);
+    let signature = std::arch::x86_64::__cpuid(1).eax;
+    let family = (signature >> 8 & 0xF) + (signature >> 20 & 0xFF);
+    vendor.ebx == u32::from_le_bytes(*b"Auth") && family == 0x1A
+}
