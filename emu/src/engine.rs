@@ -10,7 +10,7 @@ use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
 use crate::block::{BlockId, Blocks, Shape, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
-use crate::decode::{DecodeError, Insn, MAX_LEN, cut_off, decode};
+use crate::decode::{DecodeError, Insn, MAX_LEN, cut_off, decode, shortened};
 use crate::event::Delivered;
 use crate::insn::{self, End};
 use crate::io::{CpuIo, Pending};
@@ -414,10 +414,12 @@ impl Engine {
                 break;
             }
         }
-        let bytes = &bytes[..have];
-        let error = match decode(&self.cpu.model, self.cpu.mode, bytes, 0) {
+        let (model, mode) = (&self.cpu.model, self.cpu.mode);
+        let error = match decode(model, mode, &bytes[..have], 0) {
             Ok((decoded, _)) => return Ok(decoded.insn),
-            Err(error) if have < MAX_LEN => cut_off(&self.cpu.model, self.cpu.mode, bytes, error),
+            Err(_) if have < MAX_LEN => cut_off(model, mode, &bytes[..have]),
+            Err(DecodeError::TooLong) => shortened(mode.code.bits(), &bytes)
+                .map_or(DecodeError::TooLong, |rest| cut_off(model, mode, &rest)),
             Err(error) => error,
         };
         match (error, fault) {
