@@ -124,6 +124,7 @@ struct Timer {
     /// Nanoseconds of guest time; [`u64::MAX`] for none.
     deadline: AtomicU64,
     thread: OnceLock<thread::Thread>,
+    finished: AtomicBool,
 }
 
 impl Machine {
@@ -211,7 +212,7 @@ impl Machine {
             return self.run_vcpu();
         }
         let shared = Arc::clone(&self.shared);
-        shared.timer.deadline.store(u64::MAX, Ordering::Release);
+        shared.timer.start();
         thread::scope(|scope| {
             let timer = thread::Builder::new().name("timer".into());
             let timer = timer.spawn_scoped(scope, || shared.watch_time())?;
@@ -295,8 +296,6 @@ impl Wake {
 }
 
 impl Timer {
-    const FINISHED: u64 = u64::MAX - 1;
-
     /// The board has a new deadline: the thread must not oversleep it.
     fn set(&self, deadline: Option<Duration>) {
         let ns = deadline.map_or(u64::MAX, |d| {
@@ -310,8 +309,13 @@ impl Timer {
         }
     }
 
+    fn start(&self) {
+        self.deadline.store(u64::MAX, Ordering::Release);
+        self.finished.store(false, Ordering::Release);
+    }
+
     fn finish(&self) {
-        self.deadline.store(Self::FINISHED, Ordering::Release);
+        self.finished.store(true, Ordering::Release);
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
@@ -381,10 +385,11 @@ impl Shared {
     /// The timer's thread: sleeps to the board's deadline, polls, and again.
     fn watch_time(&self) {
         loop {
-            let deadline = self.timer.deadline.load(Ordering::Acquire);
-            if deadline == Timer::FINISHED {
+            // A flag of its own: a deadline may still be set while the run ends.
+            if self.timer.finished.load(Ordering::Acquire) {
                 return;
             }
+            let deadline = self.timer.deadline.load(Ordering::Acquire);
             let now = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
             if deadline > now {
                 let sleep = Duration::from_nanos(deadline - now).min(Duration::from_secs(3600));

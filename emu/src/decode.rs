@@ -210,82 +210,97 @@ const fn rex(bitness: u32, byte: u8) -> bool {
     bitness == 64 && byte & 0xF0 == 0x40
 }
 
-/// Whether `bytes`, which are no instruction, are the start of one of more than fifteen bytes. iced
-/// calls that invalid as soon as it has fifteen; it says that bytes are missing if it is given
-/// fourteen, one prefix without meaning left out. Every instruction so long has such a prefix.
+/// `bytes`, which are no instruction, without a prefix that means nothing. iced calls everything
+/// invalid that does not end within fifteen bytes; of fourteen it says that more are missing. Every
+/// instruction so long has such a prefix.
 #[cold]
-fn too_long(bitness: u32, bytes: &[u8], options: u32) -> bool {
-    if bytes.len() < MAX_LEN {
-        return false;
-    }
-    let bytes = &bytes[..MAX_LEN];
+pub(crate) fn shortened(bitness: u32, bytes: &[u8]) -> Option<[u8; MAX_LEN - 1]> {
+    let bytes = bytes.get(..MAX_LEN)?;
     let run = prefixes(bitness, bytes);
     let idle = |&k: &usize| {
         let (this, behind) = (bytes[k], &bytes[k + 1..run]);
         segment_prefix(this) || behind.contains(&this) || rex(bitness, this) && !behind.is_empty()
     };
-    let Some(spare) = (0..run).find(idle) else {
-        return false;
-    };
+    let spare = (0..run).find(idle)?;
     let mut rest = [0; MAX_LEN - 1];
     rest[..spare].copy_from_slice(&bytes[..spare]);
     rest[spare..].copy_from_slice(&bytes[spare + 1..]);
-    let mut decoder = Decoder::with_ip(bitness, &rest, 0, options);
-    decoder.decode_out(&mut Instruction::default());
-    decoder.last_error() == DecoderError::NoMoreBytes
+    Some(rest)
+}
+
+/// Whether `bytes`, which are no instruction, are the start of one of more than fifteen bytes.
+#[cold]
+fn too_long(bitness: u32, bytes: &[u8], options: u32) -> bool {
+    shortened(bitness, bytes).is_some_and(|rest| {
+        let mut decoder = Decoder::with_ip(bitness, &rest, 0, options);
+        decoder.decode_out(&mut Instruction::default());
+        decoder.last_error() == DecoderError::NoMoreBytes
+    })
 }
 
 /// What a processor makes of `bytes`, which are no instruction, when it cannot fetch what follows
 /// them: #UD if it knows so much by now, more bytes if it wants to see the end first.
 #[cold]
-pub(crate) fn cut_off(
-    model: &CpuModel,
-    mode: Mode,
-    bytes: &[u8],
-    error: DecodeError,
-) -> DecodeError {
+pub(crate) fn cut_off(model: &CpuModel, mode: Mode, bytes: &[u8]) -> DecodeError {
     let bitness = mode.code.bits();
     let (prefixes, rest) = bytes.split_at(prefixes(bitness, bytes));
-    let opcode = match rest {
+    let far_pointer = if prefixes.contains(&0x66) { 4 } else { 6 };
+    // Opcodes that are not there have the operands of others: one of the same length stands in.
+    let (opcode, other) = match rest {
+        [] | [0x0F] | [0x0F, 0x38 | 0x3A] => return DecodeError::MoreBytes,
         [0xC4 | 0xC5 | 0x62, ..] if bitness == 64 => return DecodeError::MoreBytes,
-        [0x0F, 0x38 | 0x3A, ..] => 3,
-        [0x0F, ..] => 2,
-        _ => 1,
+        [0x9A | 0xEA, ..] if rest.len() <= far_pointer => return DecodeError::MoreBytes,
+        [0x82, ..] => (1, Some(0x80)),
+        [0xD4 | 0xD5, ..] => (1, Some(0xB0)),
+        [0x0F, 0x38, ..] => (3, Some(0x8B)),
+        [0x0F, 0x3A, ..] => (3, Some(0x6B)),
+        // There with F3 only.
+        [0x0F, 0xB8, ..] => (2, Some(0x8B)),
+        [0x0F, ..] => (2, None),
+        _ => (1, None),
     };
-    if rest.len() < opcode {
-        return DecodeError::MoreBytes;
-    }
-    // LOCK makes nothing shorter.
-    let mut start = prefixes.to_vec();
-    start.retain(|&byte| byte != 0xF0);
-    let opcode = start.len() + opcode;
-    start.extend(rest);
-    let undefined = |bytes: &[u8]| match decode(model, mode, bytes, 0) {
-        Ok((_, iced)) => matches!(iced.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1),
-        Err(error) => error == DecodeError::Invalid,
+    let tail = |keep: fn(u8) -> bool| {
+        let mut start = prefixes.to_vec();
+        start.retain(|&byte| keep(byte));
+        match other {
+            Some(other) => start.push(other),
+            None => start.extend(&rest[..opcode]),
+        }
+        let modrm = start.len();
+        start.extend(&rest[opcode..]);
+        wants_more(model, mode, &start, modrm)
     };
-    let wanting = if error == DecodeError::Invalid {
-        // A member of a group that is not there is as long as the others.
-        opcode < start.len()
-            && (0..8).any(|member| {
-                let mut other = start.clone();
-                other[opcode] = other[opcode] & 0xC7 | member << 3;
-                let decoded = decode(model, mode, &other, 0);
-                matches!(decoded, Err(DecodeError::MoreBytes))
-            })
-    } else {
-        // Opcodes that 64-bit mode took away keep their immediates.
-        matches!(rest, [0x82 | 0x9A | 0xD4 | 0xD5 | 0xEA, ..])
-            || !(0..=u8::MAX).all(|next| {
-                let mut whole = [next; MAX_LEN];
-                whole[..start.len()].copy_from_slice(&start);
-                undefined(&whole)
-            })
-    };
+    // LOCK makes nothing shorter, nor does a prefix that an opcode does not go with.
+    let wanting = tail(|byte| byte != 0xF0)
+        || rest[0] == 0x0F && tail(|byte| !matches!(byte, 0xF0 | 0xF2 | 0xF3 | 0x66));
     if wanting {
         DecodeError::MoreBytes
     } else {
         DecodeError::Invalid
+    }
+}
+
+/// Whether the instruction that starts with `bytes` is longer, by itself or as a member of its
+/// group, the operands of which begin at `modrm`.
+fn wants_more(model: &CpuModel, mode: Mode, bytes: &[u8], modrm: usize) -> bool {
+    match decode(model, mode, bytes, 0) {
+        Ok(_) => false,
+        // A member of a group that is not there is as long as the others.
+        Err(DecodeError::Invalid) if modrm < bytes.len() => (0..8).any(|member| {
+            let mut other = bytes.to_vec();
+            other[modrm] = other[modrm] & 0xC7 | member << 3;
+            let decoded = decode(model, mode, &other, 0);
+            matches!(decoded, Err(DecodeError::MoreBytes))
+        }),
+        Err(DecodeError::Invalid) => false,
+        Err(_) => (0..=u8::MAX).any(|next| {
+            let mut whole = [next; MAX_LEN];
+            whole[..bytes.len()].copy_from_slice(bytes);
+            match decode(model, mode, &whole, 0) {
+                Ok((_, iced)) => !matches!(iced.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1),
+                Err(error) => error != DecodeError::Invalid,
+            }
+        }),
     }
 }
 

@@ -12,7 +12,11 @@ use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
 use crate::block::{BlockId, Blocks, Shape, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
+<<<<<<< HEAD
 use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode};
+=======
+use crate::decode::{DecodeError, Insn, MAX_LEN, cut_off, decode, shortened};
+>>>>>>> h2
 use crate::event::Delivered;
 use crate::insn::{End, fuse};
 use crate::io::{CpuIo, Pending};
@@ -426,10 +430,12 @@ impl Engine {
                 break;
             }
         }
-        let bytes = &bytes[..have];
-        let error = match decode(&self.cpu.model, self.cpu.mode, bytes, 0) {
+        let (model, mode) = (&self.cpu.model, self.cpu.mode);
+        let error = match decode(model, mode, &bytes[..have], 0) {
             Ok((decoded, _)) => return Ok(decoded.insn),
-            Err(error) if have < MAX_LEN => cut_off(&self.cpu.model, self.cpu.mode, bytes, error),
+            Err(_) if have < MAX_LEN => cut_off(model, mode, &bytes[..have]),
+            Err(DecodeError::TooLong) => shortened(mode.code.bits(), &bytes)
+                .map_or(DecodeError::TooLong, |rest| cut_off(model, mode, &rest)),
             Err(error) => error,
         };
         match (error, fault) {
