@@ -123,7 +123,8 @@ struct Wanted {
 struct Timer {
     /// Nanoseconds of guest time; [`u64::MAX`] for none.
     deadline: AtomicU64,
-    thread: OnceLock<thread::Thread>,
+    /// The thread of the present run.
+    thread: Mutex<Option<thread::Thread>>,
     finished: AtomicBool,
 }
 
@@ -216,7 +217,7 @@ impl Machine {
         thread::scope(|scope| {
             let timer = thread::Builder::new().name("timer".into());
             let timer = timer.spawn_scoped(scope, || shared.watch_time())?;
-            let _ = shared.timer.thread.set(timer.thread().clone());
+            shared.timer.watched_by(timer.thread().clone());
             let outcome = self.run_vcpu();
             shared.timer.finish();
             outcome
@@ -302,10 +303,8 @@ impl Timer {
             u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
         });
         let before = self.deadline.fetch_min(ns, Ordering::AcqRel);
-        if ns < before
-            && let Some(thread) = self.thread.get()
-        {
-            thread.unpark();
+        if ns < before {
+            self.unpark();
         }
     }
 
@@ -316,9 +315,18 @@ impl Timer {
 
     fn finish(&self) {
         self.finished.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.get() {
+        self.unpark();
+    }
+
+    fn unpark(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(thread) = &*thread {
             thread.unpark();
         }
+    }
+
+    fn watched_by(&self, thread: thread::Thread) {
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
     }
 }
 
