@@ -12,7 +12,7 @@ use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
 use crate::block::{BlockId, Blocks, Shape, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
-use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode};
+use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode, shortened};
 use crate::event::Delivered;
 use crate::insn::{End, fuse};
 use crate::io::{CpuIo, Pending};
