@@ -284,7 +284,6 @@ pub(crate) fn cut_off(model: &CpuModel, mode: Mode, bytes: &[u8]) -> DecodeError
 /// group, the operands of which begin at `modrm`.
 fn wants_more(model: &CpuModel, mode: Mode, bytes: &[u8], modrm: usize) -> bool {
     match decode(model, mode, bytes, 0) {
-        Ok(_) => false,
         // A member of a group that is not there is as long as the others.
         Err(DecodeError::Invalid) if modrm < bytes.len() => (0..8).any(|member| {
             let mut other = bytes.to_vec();
@@ -292,7 +291,7 @@ fn wants_more(model: &CpuModel, mode: Mode, bytes: &[u8], modrm: usize) -> bool 
             let decoded = decode(model, mode, &other, 0);
             matches!(decoded, Err(DecodeError::MoreBytes))
         }),
-        Err(DecodeError::Invalid) => false,
+        Ok(_) | Err(DecodeError::Invalid) => false,
         Err(_) => (0..=u8::MAX).any(|next| {
             let mut whole = [next; MAX_LEN];
             whole[..bytes.len()].copy_from_slice(bytes);
