@@ -9,7 +9,7 @@ use iced_x86::{
     Mnemonic, OpCodeOperandKind,
 };
 
-use crate::layout::{CODE, CODE_END, PAGE, SELF_MODIFYING};
+use crate::layout::{CODE, CODE_END, INT3, PAGE, SELF_MODIFYING};
 use crate::random::Random;
 use crate::run::{Input, Mode};
 use crate::skip::Skips;
@@ -90,14 +90,18 @@ fn loads_segment(instruction: &Instruction) -> bool {
     instruction.mnemonic() != Mnemonic::Push && kinds.contains(&op.op0_kind())
 }
 
-/// Whether an invalid instruction with a VEX or EVEX opcode may run into the page behind the code.
-fn cut_off_vex(input: &Input, instruction: &Instruction) -> bool {
+/// Whether an invalid instruction with a vector opcode (VEX, EVEX, or SSE's with a prefix that it
+/// does not go with) may run into the page behind the code.
+fn cut_off_vector(input: &Input, instruction: &Instruction) -> bool {
     let start = (instruction.ip() - input.at) as usize;
-    let vex = [0xC4, 0xC5, 0x62, 0x8F];
     let reach = instruction.ip()..instruction.ip() + 15;
-    instruction.is_invalid()
-        && reach.contains(&CODE_END)
-        && input.code[start..].iter().any(|byte| vex.contains(byte))
+    let vector = |pair: &[u8]| {
+        let sse = matches!(pair[1], 0x10..=0x17 | 0x28..=0x2F | 0x50..=0x7F | 0xC2 | 0xC4..=0xC6 | 0xD0..=0xFE);
+        matches!(pair[0], 0xC4 | 0xC5 | 0x62 | 0x8F) || pair[0] == 0x0F && sse
+    };
+    let mut bytes = input.code[start..].to_vec();
+    bytes.push(INT3);
+    instruction.is_invalid() && reach.contains(&CODE_END) && bytes.windows(2).any(vector)
 }
 
 /// Whether a campaign should come across `code`: covered, and no reason to skip all of it.
@@ -285,9 +289,10 @@ impl Generator {
                 return None;
             }
         }
-        if instructions.iter().any(|i| cut_off_vex(&input, i)) {
-            self.skips
-                .count("invalid VEX at the end of the code: how much is fetched first varies");
+        if instructions.iter().any(|i| cut_off_vector(&input, i)) {
+            self.skips.count(
+                "invalid vector opcode at the end of the code: how much is fetched first varies",
+            );
             return None;
         }
         // Also what only a LOCK makes invalid: the processor may get as far as its operand.
