@@ -53,6 +53,8 @@ pub struct Engine {
     observer: Option<Box<dyn Observer>>,
     /// The observer wants to see each instruction.
     observing: bool,
+    /// The user knows that SMIs are lost.
+    smi_dropped: bool,
 }
 
 /// Instructions between two looks at the clock when nothing asks for one earlier.
@@ -70,6 +72,7 @@ impl Engine {
             limit: 0,
             observer: None,
             observing: false,
+            smi_dropped: false,
         }
     }
 
@@ -508,6 +511,9 @@ impl Engine {
         if pending.is_empty() {
             return;
         }
+        if pending.contains(Pending::SMI) {
+            self.drop_smi();
+        }
         if pending.contains(Pending::INIT) {
             self.cpu.io.take(Pending::INIT);
             self.cpu.init();
@@ -533,6 +539,15 @@ impl Engine {
             self.cpu.activity = Activity::Running;
             self.cpu.take_interrupt(vector);
             self.after_delivery();
+        }
+    }
+
+    /// System management mode is not modelled: the interrupt is lost, and the user told once.
+    #[cold]
+    fn drop_smi(&mut self) {
+        self.cpu.io.take(Pending::SMI);
+        if !std::mem::replace(&mut self.smi_dropped, true) {
+            tracing::warn!(target: "cpu", "an SMI was lost: system management mode is not modelled");
         }
     }
 
