@@ -141,7 +141,7 @@ impl Machine {
             Some(time) => Clock::new(Arc::clone(time) as _),
             None => Clock::new(Arc::new(WallTime::default())),
         };
-        let board = Board::new(config.board, &config.parts, clock.clone())?;
+        let board = Board::new(config.board, config.parts, clock.clone())?;
         let reset_state = CpuState::reset(config.cpu.signature());
         let vm = accel.create_vm(&VmConfig {
             cpu: config.cpu,
@@ -162,7 +162,7 @@ impl Machine {
             a20: AtomicBool::new(true),
         });
         let weak = Arc::downgrade(&shared);
-        for block in shared.board.blocks().all() {
+        for block in shared.board.all_blocks() {
             let weak = Weak::clone(&weak);
             let hook = move || {
                 if let Some(shared) = weak.upgrade() {

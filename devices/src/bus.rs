@@ -18,12 +18,15 @@
 //! dropped and before the access returns; each device has its own queue, emptied under its lock,
 //! so an access applies exactly what it caused, whatever other processors do.
 //!
-//! Not modelled: bus timing, LOCK#, and ranges that move while the machine runs.
+//! Ranges that move while the machine runs (PCI BARs) are [`Window`]s: all are set anew at each change,
+//! and one gets only the addresses at which no fixed region and no window before it answers.
+//!
+//! Not modelled: bus timing, LOCK#.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::{At, Clock, Device, Request, Requests, RestoreError, State};
@@ -123,6 +126,17 @@ impl Region {
     }
 }
 
+/// A region that comes and goes while the machine runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// The device that answers.
+    pub device: &'static str,
+    /// Which of its regions this is.
+    pub number: u8,
+    /// Where it is now.
+    pub region: Region,
+}
+
 /// Why a bus could not be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
@@ -203,15 +217,13 @@ pub trait Apply: Send + Sync {
 /// Collects devices and their regions, in the order in which they are reset and saved.
 #[derive(Default)]
 pub struct BusBuilder {
-    ports: Ranges,
-    memory: Ranges,
+    fixed: Spaces,
     slots: Vec<Slot>,
 }
 
 /// The devices of a board and the two spaces they answer in.
 pub struct Bus {
-    ports: Ranges,
-    memory: Ranges,
+    windows: Arc<Windows>,
     slots: Vec<Slot>,
     clock: Clock,
     machine: Arc<dyn Apply>,
@@ -229,24 +241,41 @@ struct Slot {
     deadline: AtomicU64,
 }
 
+/// Who answers where: the fixed regions, and the windows as they are now.
+pub struct Windows {
+    fixed: Spaces,
+    names: Vec<&'static str>,
+    now: RwLock<Spaces>,
+}
+
+/// The regions of both spaces.
+#[derive(Clone, Default)]
+struct Spaces {
+    ports: Ranges,
+    memory: Ranges,
+}
+
 /// The regions of one space, sorted, without overlap.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Ranges {
     list: Vec<Range>,
 }
 
+#[derive(Clone, Copy)]
 struct Range {
     first: u64,
     last: u64,
+    /// The address of the region's first byte: `first`, but where another region covers its start.
+    base: u64,
     widths: Widths,
     slot: usize,
     region: u8,
 }
 
 /// A part of an access that one device, or the floating bus, answers.
-struct Piece<'a> {
+struct Piece {
     len: usize,
-    hit: Option<(&'a Range, u64)>,
+    hit: Option<(Range, u64)>,
 }
 
 impl BusBuilder {
@@ -261,8 +290,23 @@ impl BusBuilder {
     /// If the name is taken, or a region overlaps another, lies outside its space or declares
     /// impossible widths.
     pub fn add(
+        self,
+        name: &'static str,
+        regions: &[Region],
+        device: Box<dyn Device>,
+        requests: Requests,
+    ) -> Result<Self, BusError> {
+        self.add_numbered(name, 0, regions, device, requests)
+    }
+
+    /// The same with regions that number from `first` on: those below it are [`Window`]s.
+    ///
+    /// # Errors
+    /// As [`BusBuilder::add`].
+    pub fn add_numbered(
         mut self,
         name: &'static str,
+        first: u8,
         regions: &[Region],
         device: Box<dyn Device>,
         requests: Requests,
@@ -271,7 +315,7 @@ impl BusBuilder {
             return Err(BusError::Name { name });
         }
         for (index, region) in regions.iter().enumerate() {
-            self.add_region(name, index, region)?;
+            self.add_region(name, usize::from(first) + index, region)?;
         }
         self.slots.push(Slot {
             name,
@@ -310,19 +354,16 @@ impl BusBuilder {
                 widths,
             });
         }
-        let slot = self.slots.len();
-        let ranges = match space {
-            Space::Port => &mut self.ports,
-            Space::Memory => &mut self.memory,
-        };
         let range = Range {
             first,
             last,
+            base: first,
             widths,
-            slot,
+            slot: self.slots.len(),
             region: number,
         };
-        ranges.insert(range).map_err(|(old, at)| BusError::Overlap {
+        let inserted = self.fixed.of_mut(space).insert(range);
+        inserted.map_err(|(old, at)| BusError::Overlap {
             new: device,
             old: self.slots.get(old).map_or(device, |slot| slot.name),
             at,
@@ -331,9 +372,13 @@ impl BusBuilder {
 
     /// The finished bus; `machine` carries out the devices' requests.
     pub fn build(self, clock: Clock, machine: Arc<dyn Apply>) -> Bus {
+        let windows = Windows {
+            names: self.slots.iter().map(|slot| slot.name).collect(),
+            now: RwLock::new(self.fixed.clone()),
+            fixed: self.fixed,
+        };
         let bus = Bus {
-            ports: self.ports,
-            memory: self.memory,
+            windows: Arc::new(windows),
             slots: self.slots,
             clock,
             machine,
@@ -347,7 +392,54 @@ impl BusBuilder {
     }
 }
 
+impl Windows {
+    /// Sets where the windows are; those of devices that are not on this bus are left out.
+    pub fn set(&self, windows: &[Window]) {
+        let mut spaces = self.fixed.clone();
+        for window in windows {
+            let Some(slot) = self.names.iter().position(|name| *name == window.device) else {
+                continue;
+            };
+            let region = &window.region;
+            spaces.of_mut(region.space).insert_where_free(Range {
+                first: *region.range.start(),
+                last: *region.range.end(),
+                base: *region.range.start(),
+                widths: region.widths,
+                slot,
+                region: window.number,
+            });
+        }
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = spaces;
+    }
+
+    fn now(&self) -> RwLockReadGuard<'_, Spaces> {
+        self.now.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spaces {
+    fn of(&self, space: Space) -> &Ranges {
+        match space {
+            Space::Port => &self.ports,
+            Space::Memory => &self.memory,
+        }
+    }
+
+    fn of_mut(&mut self, space: Space) -> &mut Ranges {
+        match space {
+            Space::Port => &mut self.ports,
+            Space::Memory => &mut self.memory,
+        }
+    }
+}
+
 impl Bus {
+    /// Where windows are set.
+    pub fn windows(&self) -> &Arc<Windows> {
+        &self.windows
+    }
+
     /// Reads from a space; bytes nobody answers float.
     pub fn read(&self, space: Space, address: u64, data: &mut [u8]) {
         data.fill(FLOAT);
@@ -461,8 +553,8 @@ impl Bus {
         self.slots.iter().map(|slot| slot.name)
     }
 
-    /// Which device answers where, ports first, in ascending order.
-    pub fn regions(&self) -> impl Iterator<Item = (&'static str, Region)> {
+    /// Which device answers where now, ports first, in ascending order.
+    pub fn regions(&self) -> Vec<(&'static str, Region)> {
         let region = |space| {
             move |range: &Range| {
                 let region = Region {
@@ -473,22 +565,20 @@ impl Bus {
                 (self.slots[range.slot].name, region)
             }
         };
-        let ports = self.ports.list.iter().map(region(Space::Port));
-        ports.chain(self.memory.list.iter().map(region(Space::Memory)))
+        let now = self.windows.now();
+        let ports = now.ports.list.iter().map(region(Space::Port));
+        let memory = now.memory.list.iter().map(region(Space::Memory));
+        ports.chain(memory).collect()
     }
 
     fn has(&self, name: &str) -> bool {
         self.slots.iter().any(|slot| slot.name == name)
     }
 
-    fn piece(&self, space: Space, address: u64, done: usize, len: usize) -> Option<Piece<'_>> {
-        let ranges = match space {
-            Space::Port => &self.ports,
-            Space::Memory => &self.memory,
-        };
+    fn piece(&self, space: Space, address: u64, done: usize, len: usize) -> Option<Piece> {
         let wanted = len.checked_sub(done).filter(|&wanted| wanted != 0)?;
         let at = address.checked_add(u64::try_from(done).ok()?)?;
-        (at <= space.last()).then(|| ranges.piece(at, wanted))
+        (at <= space.last()).then(|| self.windows.now().of(space).piece(at, wanted))
     }
 
     /// Does something with a device under its lock, then applies what it asked for.
@@ -537,12 +627,43 @@ impl Ranges {
         Ok(())
     }
 
+    /// Inserts what of a range is free.
+    fn insert_where_free(&mut self, new: Range) {
+        let mut first = new.first;
+        let mut free = Vec::new();
+        let start = self.list.partition_point(|old| old.last < new.first);
+        for old in &self.list[start..] {
+            if old.first > new.last {
+                break;
+            }
+            if first < old.first {
+                free.push((first, old.first - 1));
+            }
+            // The last address of a space may be taken: nothing is free behind it.
+            match old.last.checked_add(1) {
+                Some(next) => first = next,
+                None => return self.insert_parts(new, &free),
+            }
+        }
+        if first <= new.last {
+            free.push((first, new.last));
+        }
+        self.insert_parts(new, &free);
+    }
+
+    fn insert_parts(&mut self, of: Range, free: &[(u64, u64)]) {
+        for &(first, last) in free {
+            let index = self.list.partition_point(|old| old.last < first);
+            self.list.insert(index, Range { first, last, ..of });
+        }
+    }
+
     /// The first piece of an access of `wanted` bytes at `at`.
-    fn piece(&self, at: u64, wanted: usize) -> Piece<'_> {
+    fn piece(&self, at: u64, wanted: usize) -> Piece {
         let index = self.list.partition_point(|range| range.last < at);
         match self.list.get(index) {
-            Some(range) if range.first <= at => {
-                let offset = at - range.first;
+            Some(&range) if range.first <= at => {
+                let offset = at - range.base;
                 Piece {
                     len: range.piece_len(offset, wanted),
                     hit: Some((range, offset)),
@@ -562,7 +683,7 @@ impl Ranges {
 impl Range {
     /// How many bytes of an access at `offset` this range takes at once.
     fn piece_len(&self, offset: u64, wanted: usize) -> usize {
-        let left = (self.last - self.first - offset).saturating_add(1);
+        let left = (self.last - self.base - offset).saturating_add(1);
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let most = wanted.min(left).min(usize::from(self.widths.max));
         // Never 0: the caller wants something and the offset is inside.

@@ -50,11 +50,11 @@ impl Port61 {
     const WRITABLE: Self = Self::GATE2.union(Self::SPEAKER);
 }
 
-/// Builds the timer; `wiring.irq` is IRQ 0.
+/// Builds the timer; `wiring.irq(0)` is IRQ 0.
 pub fn new(wiring: &Wiring) -> Box<dyn Device> {
     let mut timer = I8254 {
         clock: wiring.clock.clone(),
-        irq: wiring.irq.or_with(),
+        irq: wiring.irq(0),
         chip: Chip::new(),
     };
     timer.reset();

@@ -95,11 +95,11 @@ bitflags! {
     }
 }
 
-/// Builds the clock; `wiring.irq` is IRQ 8.
+/// Builds the clock; `wiring.irq(0)` is IRQ 8.
 pub fn new(wiring: &Wiring) -> Box<dyn Device> {
     Box::new(Mc146818 {
         clock: wiring.clock.clone(),
-        irq: wiring.irq.or_with(),
+        irq: wiring.irq(0),
         chip: Chip::new(&wiring.options),
     })
 }

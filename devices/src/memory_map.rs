@@ -19,8 +19,8 @@
 //! - A shut A20 gate aliases the second megabyte alone ([`View::without_a20`]), for engines that
 //!   cannot mask addresses.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::bus::FLOAT;
 use crate::memory::{Block, MemoryError, PAGE_SIZE};
@@ -403,6 +403,32 @@ fn target(block: &Arc<Block>, offset: u64, read_only: bool) -> Target {
     }
 }
 
+/// Guest memory as bus masters reach it, whatever the map is at the moment; every clone is the same.
+#[derive(Clone, Debug, Default)]
+pub struct BusMaster(Arc<RwLock<Arc<MemoryMap>>>);
+
+impl BusMaster {
+    /// Reads guest memory; bytes that are not memory float ([`View::read`]).
+    pub fn read(&self, address: u64, data: &mut [u8]) {
+        self.map().bus_master().read(address, data);
+    }
+
+    /// Writes guest memory; what is not writable memory is dropped ([`View::write`]).
+    pub fn write(&self, address: u64, data: &[u8]) {
+        self.map().bus_master().write(address, data);
+    }
+
+    /// The map as it is now.
+    pub fn map(&self) -> Arc<MemoryMap> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another map in place.
+    pub fn set_map(&self, map: Arc<MemoryMap>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = map;
+    }
+}
+
 /// The memory map of a board in its views.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MemoryMap {
@@ -413,9 +439,13 @@ pub struct MemoryMap {
 }
 
 impl MemoryMap {
-    /// The map of `blocks` under the host bridge's registers `shape`.
-    pub fn new(blocks: &Blocks, shape: &Shape) -> Self {
+    /// The map of `blocks` under the host bridge's registers `shape`, with `bars` (memory behind PCI
+    /// functions' BARs) where nothing of the board's own is.
+    pub fn new(blocks: &Blocks, shape: &Shape, bars: Vec<Range>) -> Self {
         let mut base = Painter::default();
+        for bar in bars {
+            base.paint(bar.first, bar.last, Some(bar.target));
+        }
         paint_ram(&mut base, blocks);
         paint_roms(&mut base, blocks);
         let mut shadow_writes = Painter::default();

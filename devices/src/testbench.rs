@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::backend::chardev::Chardev;
-use crate::board::{BoardOptions, Wiring};
+use crate::board::{BoardOptions, Parts, Wiring};
 use crate::irq::Probe;
+use crate::memory_map::BusMaster;
 use crate::time::ManualTime;
 use crate::{At, Clock, Device, IrqLine, Requests};
 
-/// Everything a device is wired to, with the far ends in the test's hand. The line is input 0.
+/// Everything a device is wired to, with the far ends in the test's hand. Its lines are inputs 0 to 3.
 pub(crate) struct Bench {
     pub(crate) time: Arc<ManualTime>,
     pub(crate) probe: Arc<Probe>,
@@ -36,8 +37,10 @@ impl Bench {
         let wiring = Wiring {
             clock: Clock::new(time.clone()),
             requests: Requests::default(),
-            irq: IrqLine::new(probe.clone(), 0),
+            irqs: (0..4).map(|n| IrqLine::new(probe.clone(), n)).collect(),
+            memory: BusMaster::default(),
             options: Arc::new(options),
+            parts: Arc::new(Parts::default()),
             chardev: Chardev::new(Box::new(output.clone())),
         };
         Self {

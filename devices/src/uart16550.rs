@@ -122,7 +122,7 @@ enum Cause {
 pub fn new(wiring: &Wiring) -> Box<dyn Device> {
     Box::new(Uart16550 {
         clock: wiring.clock.clone(),
-        irq: wiring.irq.or_with(),
+        irq: wiring.irq(0),
         chardev: wiring.chardev.clone(),
         chip: Chip::new(),
     })

@@ -324,7 +324,7 @@ fn board_at(time: &Arc<ManualTime>) -> Board {
         bios: vec![0xF4; 0x1_0000],
         ..Parts::default()
     };
-    Board::new(options(), &parts, Clock::new(time.clone())).expect("a sound board")
+    Board::new(options(), parts, Clock::new(time.clone())).expect("a sound board")
 }
 
 /// Half of the accesses go where a device is.

@@ -4,16 +4,19 @@
 //! processors' accesses, polls it at its deadlines, and listens ([`Listener`]).
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::backend::chardev::Chardev;
+pub use crate::board::Parts;
 use crate::board::pc::{self, Isa};
 use crate::board::{BoardOptions, Wiring};
-use crate::bus::{Apply, Bus, BusBuilder, BusError, Region, RestoreAllError, Space};
+use crate::bus::{Apply, Bus, BusBuilder, BusError, Region, RestoreAllError, Space, Windows};
 use crate::chips::InterruptChips;
-use crate::memory_map::{Blocks, MapError, MemoryMap, SharedShape};
+use crate::memory::Block;
+use crate::memory_map::{Blocks, BusMaster, MapError, MemoryMap, SharedShape};
 use crate::pci;
+use crate::pci::intx::PirqRouter;
 use crate::{Clock, IrqLine, Request, Requests, RestoreError, State};
 
 /// What the board hands the program's machine loop.
@@ -38,15 +41,6 @@ pub trait Listener: Send + Sync {
     fn a20_changed(&self, open: bool);
     /// Something for the machine loop.
     fn event(&self, event: Event);
-}
-
-/// What the user plugs into a board.
-#[derive(Debug, Default)]
-pub struct Parts {
-    /// The BIOS image.
-    pub bios: Vec<u8>,
-    /// Character backends by the name of the row they belong to.
-    pub chardevs: BTreeMap<&'static str, Chardev>,
 }
 
 /// Why a board could not be built.
@@ -94,32 +88,43 @@ impl Board {
     ///
     /// # Errors
     /// If memory cannot be laid out, or a port the user chose is taken.
-    pub fn new(options: BoardOptions, parts: &Parts, clock: Clock) -> Result<Self, BoardError> {
-        let options = Arc::new(options);
+    pub fn new(
+        options: BoardOptions,
+        parts: impl Into<Arc<Parts>>,
+        clock: Clock,
+    ) -> Result<Self, BoardError> {
+        let parts = parts.into();
         let blocks = Blocks::new(options.ram, &parts.bios)?;
         let chips = InterruptChips::new(clock.clone(), options.cpus);
-        let mut wires = Wires::new(&chips);
+        let mut wires = Wires {
+            lines: Lines::new(&chips),
+            clock: clock.clone(),
+            memory: BusMaster::default(),
+            options: Arc::new(options),
+            parts,
+        };
         let shape = SharedShape::default();
         let mut bus = BusBuilder::new();
         for row in pc::CHIPS {
             let device = (row.new)(&chips);
             bus = bus.add(row.name, row.regions, device, Requests::default())?;
         }
-        let wiring = Wiring {
-            clock: clock.clone(),
-            requests: Requests::default(),
-            irq: IrqLine::unconnected(),
-            options: Arc::clone(&options),
-            chardev: Chardev::null(),
-        };
-        let (host, _) = pci::new_host(&wiring, &shape, |n| wires.line(n));
+        let wiring = wires.wiring("pci", &[]);
+        let router = PirqRouter::new(|n| wires.lines.line(n));
+        let wire = |row: &pci::Row| wires.wiring(row.name, row.irqs);
+        let (host, functions) = pci::new_host(&wiring, &shape, router, wire);
         bus = bus.add("pci", pc::PCI_PORTS, host, wiring.requests)?;
-        for row in pc::ISA {
-            bus = add_row(bus, row, &options, parts, &clock, &mut wires)?;
+        for present in &functions.functions {
+            let (regions, requests) = (present.regions, present.requests.clone());
+            bus = bus.add_numbered(present.name, pci::FIXED, regions, present.port(), requests)?;
         }
-        let core = Arc::new(Core::new(blocks, shape, chips));
+        for row in pc::ISA {
+            bus = add_row(bus, row, &mut wires)?;
+        }
+        let core = Arc::new(Core::new(blocks, functions, chips, wires.memory));
         let machine = Arc::clone(&core);
         let bus = bus.build(clock.clone(), machine);
+        let _ = core.windows.set(Arc::clone(bus.windows()));
         // Lines that came up while the devices were built are no edges, as after a reset.
         core.chips.reset();
         core.rebuild_map();
@@ -170,7 +175,7 @@ impl Board {
 
     /// Which device answers where on the bus.
     pub fn regions(&self) -> Vec<(&'static str, Region)> {
-        self.bus.regions().collect()
+        self.bus.regions()
     }
 
     /// The memory map as it is now.
@@ -181,6 +186,13 @@ impl Board {
     /// The memory blocks, for loading images, saving, and the processors' pointers.
     pub fn blocks(&self) -> &Blocks {
         &self.core.blocks
+    }
+
+    /// Every block of memory the map may show: the board's, and those behind BARs.
+    pub fn all_blocks(&self) -> Vec<Arc<Block>> {
+        let own = self.core.blocks.all().into_iter().cloned();
+        let bars = self.core.pci.memory().into_iter();
+        own.chain(bars.map(|backing| backing.block)).collect()
     }
 
     /// The interrupt chips, for the processors.
@@ -247,37 +259,48 @@ fn earlier(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     a.into_iter().chain(b).min()
 }
 
-/// Builds the device of a row, if `options` want it, and adds it to the bus.
-fn add_row(
-    bus: BusBuilder,
-    row: &Isa,
-    options: &Arc<BoardOptions>,
-    parts: &Parts,
-    clock: &Clock,
-    wires: &mut Wires,
-) -> Result<BusBuilder, BusError> {
-    let Some(regions) = row.regions.of(options) else {
+/// Builds the device of a row, if the options want it, and adds it to the bus.
+fn add_row(bus: BusBuilder, row: &Isa, wires: &mut Wires) -> Result<BusBuilder, BusError> {
+    let Some(regions) = row.regions.of(&wires.options) else {
         return Ok(bus);
     };
-    let requests = Requests::default();
-    let chardev = parts.chardevs.get(row.name).cloned();
-    let wiring = Wiring {
-        clock: clock.clone(),
-        requests: requests.clone(),
-        irq: row.irq.map_or_else(IrqLine::unconnected, |n| wires.line(n)),
-        options: Arc::clone(options),
-        chardev: chardev.unwrap_or_else(Chardev::null),
-    };
-    bus.add(row.name, &regions, (row.new)(&wiring), requests)
+    let wiring = wires.wiring(row.name, row.irqs);
+    let device = (row.new)(&wiring);
+    bus.add(row.name, &regions, device, wiring.requests)
+}
+
+/// What devices are wired to.
+struct Wires {
+    lines: Lines,
+    clock: Clock,
+    memory: BusMaster,
+    options: Arc<BoardOptions>,
+    parts: Arc<Parts>,
+}
+
+impl Wires {
+    /// The wiring of the row `name`, whose interrupt outputs lead to `irqs`.
+    fn wiring(&mut self, name: &str, irqs: &[u32]) -> Wiring {
+        let chardev = self.parts.chardevs.get(name).cloned();
+        Wiring {
+            clock: self.clock.clone(),
+            requests: Requests::default(),
+            irqs: irqs.iter().map(|n| self.lines.line(*n)).collect(),
+            memory: self.memory.clone(),
+            options: Arc::clone(&self.options),
+            parts: Arc::clone(&self.parts),
+            chardev: chardev.unwrap_or_else(Chardev::null),
+        }
+    }
 }
 
 /// The inputs of the interrupt chips, each a wire that several devices may drive.
-struct Wires {
+struct Lines {
     chips: Arc<InterruptChips>,
     used: BTreeMap<u32, IrqLine>,
 }
 
-impl Wires {
+impl Lines {
     fn new(chips: &Arc<InterruptChips>) -> Self {
         Self {
             chips: Arc::clone(chips),
@@ -309,29 +332,37 @@ impl A20 {
 /// What requests act on: everything of the board that is not on the bus.
 struct Core {
     blocks: Blocks,
-    shape: SharedShape,
+    pci: pci::Handles,
     chips: Arc<InterruptChips>,
-    map: RwLock<Arc<MemoryMap>>,
+    /// The map, as devices share it.
+    memory: BusMaster,
+    /// The bus's windows; set once the bus is built.
+    windows: OnceLock<Arc<Windows>>,
     /// The A20 gate; held while the map or A20 changes and the listener hears of it.
     changing: Mutex<A20>,
     listener: OnceLock<Arc<dyn Listener>>,
 }
 
 impl Core {
-    fn new(blocks: Blocks, shape: SharedShape, chips: Arc<InterruptChips>) -> Self {
-        let map = MemoryMap::new(&blocks, &shape.get());
+    fn new(
+        blocks: Blocks,
+        pci: pci::Handles,
+        chips: Arc<InterruptChips>,
+        memory: BusMaster,
+    ) -> Self {
         Self {
             blocks,
-            shape,
+            pci,
             chips,
-            map: RwLock::new(Arc::new(map)),
+            memory,
+            windows: OnceLock::new(),
             changing: Mutex::new(A20::RESET),
             listener: OnceLock::new(),
         }
     }
 
     fn map(&self) -> Arc<MemoryMap> {
-        Arc::clone(&self.map.read().unwrap_or_else(PoisonError::into_inner))
+        self.memory.map()
     }
 
     fn changing(&self) -> std::sync::MutexGuard<'_, A20> {
@@ -340,11 +371,15 @@ impl Core {
 
     fn rebuild_map(&self) {
         let _changing = self.changing();
-        let new = Arc::new(MemoryMap::new(&self.blocks, &self.shape.get()));
+        if let Some(windows) = self.windows.get() {
+            windows.set(&self.pci.windows());
+        }
+        let (shape, bars) = (self.pci.shape.get(), self.pci.memory_ranges());
+        let new = Arc::new(MemoryMap::new(&self.blocks, &shape, bars));
         if new == self.map() {
             return;
         }
-        *self.map.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&new);
+        self.memory.set_map(Arc::clone(&new));
         self.tell(|listener| listener.map_changed(&new));
     }
 

@@ -3,9 +3,11 @@
 pub mod build;
 pub mod pc;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::chardev::Chardev;
+use crate::memory_map::BusMaster;
 use crate::{Clock, IrqLine, Requests};
 
 /// What a device is wired to when the board builds it.
@@ -14,12 +16,33 @@ pub struct Wiring {
     pub clock: Clock,
     /// Where the device leaves what it wants of the machine.
     pub requests: Requests,
-    /// The device's interrupt output (unconnected when its row names none).
-    pub irq: IrqLine,
+    /// Lines to the ISA interrupts its row names, in that order; see [`Wiring::irq`].
+    pub irqs: Vec<IrqLine>,
+    /// Guest memory, as a bus master reaches it.
+    pub memory: BusMaster,
     /// What the user chose of the machine.
     pub options: Arc<BoardOptions>,
+    /// What the user plugged in.
+    pub parts: Arc<Parts>,
     /// The character backend this device's row is given (a null one when the user named none).
     pub chardev: Chardev,
+}
+
+impl Wiring {
+    /// A driver of interrupt output `index` of the device's row; unconnected if it names fewer.
+    pub fn irq(&self, index: usize) -> IrqLine {
+        let line = self.irqs.get(index);
+        line.map_or_else(IrqLine::unconnected, IrqLine::or_with)
+    }
+}
+
+/// What the user plugs into a board.
+#[derive(Debug, Default)]
+pub struct Parts {
+    /// The BIOS image.
+    pub bios: Vec<u8>,
+    /// Character backends by the name of the row they belong to.
+    pub chardevs: BTreeMap<&'static str, Chardev>,
 }
 
 /// What a user can choose of the machine.

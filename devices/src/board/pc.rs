@@ -24,8 +24,8 @@ pub struct Isa {
     pub name: &'static str,
     /// Where it answers.
     pub regions: Regions,
-    /// Its interrupt request, if it has one.
-    pub irq: Option<u32>,
+    /// Its interrupt requests ([`Wiring::irq`] by index).
+    pub irqs: &'static [u32],
     /// Builds it.
     pub new: fn(&Wiring) -> Box<dyn Device>,
 }
@@ -65,13 +65,13 @@ pub const PCI_PORTS: &[Region] = &[Region::ports(0xCF8..=0xCFF, Widths::between(
 /// The devices of the ISA bus, in the order in which they are reset and saved.
 #[rustfmt::skip]
 pub const ISA: &[Isa] = &[
-    Isa { name: "i8254", regions: Regions::Fixed(&[bytes(0x40..=0x43), bytes(0x61..=0x61)]), irq: Some(0), new: i8254::new },
-    Isa { name: "mc146818", regions: Regions::Fixed(&[bytes(0x70..=0x71)]), irq: Some(8), new: mc146818::new },
-    Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irq: Some(4), new: uart16550::new },
-    Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irq: Some(3), new: uart16550::new },
-    Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irq: None, new: port92::new },
-    Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irq: None, new: debugcon::new },
-    Isa { name: "isa-debug-exit", regions: Regions::Chosen(debug_exit_ports), irq: None, new: isa_debug_exit::new },
+    Isa { name: "i8254", regions: Regions::Fixed(&[bytes(0x40..=0x43), bytes(0x61..=0x61)]), irqs: &[0], new: i8254::new },
+    Isa { name: "mc146818", regions: Regions::Fixed(&[bytes(0x70..=0x71)]), irqs: &[8], new: mc146818::new },
+    Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irqs: &[4], new: uart16550::new },
+    Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
+    Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
+    Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irqs: &[], new: debugcon::new },
+    Isa { name: "isa-debug-exit", regions: Regions::Chosen(debug_exit_ports), irqs: &[], new: isa_debug_exit::new },
 ];
 
 fn debugcon_port(options: &BoardOptions) -> Option<Region> {

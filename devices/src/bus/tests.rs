@@ -206,6 +206,39 @@ fn the_ends_of_the_spaces_do_not_wrap() {
 }
 
 #[test]
+fn a_window_gets_what_is_free() {
+    let mut rig = Rig::new();
+    let fixed = rig.add("fixed", 0, &[Region::ports(0x104..=0x107, Widths::BYTE)]);
+    let moving = rig.add("moving", 0, &[]);
+    let bus = rig.build();
+    let window = |first| Window {
+        device: "moving",
+        number: 4,
+        region: Region::ports(first..=first + 0xF, Widths::BYTE),
+    };
+    let mut data = [0; 2];
+    bus.windows().set(&[window(0x100), window(0x108)]);
+    bus.read(Space::Port, 0x103, &mut data);
+    assert_eq!(take(&moving), [Seen::Read(at(4, 3), 1)]);
+    assert_eq!(take(&fixed), [Seen::Read(at(0, 0), 1)]);
+    bus.read(Space::Port, 0x10F, &mut data);
+    let seen = [Seen::Read(at(4, 0xF), 1), Seen::Read(at(4, 8), 1)];
+    assert_eq!(
+        take(&moving),
+        seen,
+        "what is behind a region keeps its offset"
+    );
+    bus.windows().set(&[window(0xFFFF_FFF8 - 0xFFFF_0000)]);
+    bus.read(Space::Port, 0x108, &mut data);
+    assert_eq!((take(&moving), data), (vec![], [FLOAT; 2]));
+    bus.read(Space::Port, 0xFFF8, &mut data);
+    assert_eq!(
+        take(&moving),
+        [Seen::Read(at(4, 0), 1), Seen::Read(at(4, 1), 1)]
+    );
+}
+
+#[test]
 fn string_items_all_come_from_one_port() {
     let mut rig = Rig::new();
     let widths = Widths::between(2, 2);

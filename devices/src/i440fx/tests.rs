@@ -50,7 +50,7 @@ fn pam_and_smram_reach_the_board() {
     assert_eq!(m.bench.wiring.requests.take(), [Request::MapChanged]);
     m.put(0, 0x59, &[0x30]);
     assert_eq!(m.bench.wiring.requests.take(), [], "nothing changed");
-    m.host().reset();
+    m.reset();
     assert_eq!(m.handles.shape.get(), reset);
     assert_eq!(m.bench.wiring.requests.take(), [Request::MapChanged]);
 }
@@ -64,7 +64,7 @@ fn a_locked_smram_stays_until_reset() {
     assert_eq!(m.get::<1>(0, 0x72), [0x1A], "the lock closes it");
     m.put(0, 0x70, &[0, 0, 0x4A, 0]);
     assert_eq!(m.handles.shape.get().smram, 0x1A);
-    m.host().reset();
+    m.reset();
     m.put(0, 0x72, &[0x4A]);
     assert_eq!(m.handles.shape.get().smram, 0x4A);
 }

@@ -130,7 +130,7 @@ proptest! {
         shared.set(model.shape);
         prop_assert_eq!(shared.get(), model.shape);
         let blocks = model.blocks();
-        let map = MemoryMap::new(&blocks, &model.shape);
+        let map = MemoryMap::new(&blocks, &model.shape, Vec::new());
         for view in [map.cpu(), map.smm(), map.bus_master(), map.shadow_writes()] {
             prop_assert!(is_sound(view), "{:x?}", view);
         }
@@ -152,7 +152,7 @@ proptest! {
     fn a_shut_a20_gate_aliases_the_second_megabyte((ram, bios) in sizes(), pam: [u8; 7]) {
         let model = Model { ram, bios, shape: Shape { pam, smram: 0 } };
         let blocks = model.blocks();
-        let view = MemoryMap::new(&blocks, &model.shape).cpu().without_a20();
+        let view = MemoryMap::new(&blocks, &model.shape, Vec::new()).cpu().without_a20();
         prop_assert!(is_sound(&view), "{:x?}", view);
         for a in model.addresses() {
             let masked = if a >> 20 == 1 { a & !MIB } else { a };
@@ -165,7 +165,7 @@ proptest! {
     fn accesses_may_cross_ranges(pam: [u8; 7], start in 0x9_F000u64..0x10_1000, len in 0usize..0x9000) {
         let model = Model { ram: 2 * MIB, bios: 64 * KIB, shape: Shape { pam, smram: 0 } };
         let blocks = model.blocks();
-        let map = MemoryMap::new(&blocks, &model.shape);
+        let map = MemoryMap::new(&blocks, &model.shape, Vec::new());
         map.bus_master().write(start, &vec![0x77; len]);
         let mut data = vec![0; len];
         map.bus_master().read(start, &mut data);
@@ -200,7 +200,7 @@ fn impossible_sizes_are_refused() {
 fn six_gib_are_laid_out_as_the_reference_does() {
     assert_eq!(ram_split(6 * GIB), (0xC000_0000, 0xC000_0000));
     let blocks = Blocks::new(6 * GIB, &vec![0; 0x4_0000]).expect("6 GiB");
-    let map = MemoryMap::new(&blocks, &Shape::default());
+    let map = MemoryMap::new(&blocks, &Shape::default(), Vec::new());
     let high = map.cpu().find(0x1_0000_0000).expect("RAM");
     assert_eq!((high.first, high.last), (0x1_0000_0000, 0x1_BFFF_FFFF));
     let reset = map.cpu().find(0xFFFF_FFF0).expect("BIOS");
@@ -210,9 +210,33 @@ fn six_gib_are_laid_out_as_the_reference_does() {
 #[test]
 fn reads_at_the_end_of_the_space_do_not_wrap() {
     let blocks = Blocks::new(MIB, &vec![0; 0x1_0000]).expect("1 MiB");
-    let map = MemoryMap::new(&blocks, &Shape::default());
+    let map = MemoryMap::new(&blocks, &Shape::default(), Vec::new());
     let mut data = [0; 16];
     map.bus_master().read(u64::MAX - 3, &mut data);
     assert_eq!(data, [FLOAT; 16]);
     map.bus_master().write(u64::MAX - 3, &data);
+}
+
+#[test]
+fn memory_behind_a_bar_lies_under_everything_else() {
+    let model = Model {
+        ram: 16 * MIB,
+        bios: 0x4_0000,
+        shape: Shape::default(),
+    };
+    let blocks = model.blocks();
+    let vram = Arc::new(Block::new("vram", 16 * MIB).unwrap());
+    let bar = |first| Range {
+        first,
+        last: first + 16 * MIB - 1,
+        target: target(&vram, 0, false),
+    };
+    let map = MemoryMap::new(&blocks, &model.shape, vec![bar(0xFD00_0000)]);
+    assert_eq!(
+        page(map.cpu(), 0xFDFF_F000),
+        Some(("vram", 0xFF_F000, false))
+    );
+    let map = MemoryMap::new(&blocks, &model.shape, vec![bar(8 * MIB)]);
+    assert_eq!(page(map.cpu(), 8 * MIB), Some(("pc.ram", 8 * MIB, false)));
+    assert_eq!(page(map.cpu(), 16 * MIB), Some(("vram", 8 * MIB, false)));
 }

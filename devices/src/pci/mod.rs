@@ -11,19 +11,23 @@
 //! address register's low bytes). CF9 resets the machine whether SRST asks for a hard reset or not,
 //! and RCPU always reads 0, as in QEMU: the reset clears it.
 //!
-//! The order of locks: the host's (the bus holds it), a function's, [`intx::PirqRouter`]'s, the
+//! Configuration accesses reach a function through the host; its regions, reset and saved state are
+//! the bus's, where each function stands under its own name.
+//!
+//! The order of locks: the host's or the function's place on the bus, the function's, [`intx::PirqRouter`]'s, the
 //! interrupt chips'.
 
 pub mod bar;
 pub mod config;
 pub mod intx;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::board::Wiring;
-use crate::memory_map::SharedShape;
-use crate::pci::bar::Mapping;
+use crate::board::{BoardOptions, Wiring};
+use crate::bus::{Region, Widths, Window};
+use crate::memory::Block;
+use crate::memory_map::{Range, SharedShape, Target};
 use crate::pci::config::Config;
 use crate::pci::intx::{Pin, PirqRouter};
 use crate::{At, Device, IrqLine, Request, Requests, RestoreError, State, i440fx, piix3};
@@ -41,13 +45,55 @@ const RC_SRST: u8 = 1 << 1;
 /// Reset control: its rise resets.
 const RC_RCPU: u8 = 1 << 2;
 
-/// A function of a PCI device: configuration space, and as a [`Device`] its BARs (region = number of
-/// the BAR), reset and saved state. It is reached under one lock from both sides.
+/// Number of a function's first fixed region (those of its row); regions below it are its BARs.
+pub const FIXED: u8 = 8;
+
+/// Memory behind a BAR: it becomes part of the memory map, the function sees no access to it.
+#[derive(Clone, Debug)]
+pub struct Backing {
+    /// Number of the BAR.
+    pub bar: usize,
+    /// The memory: exactly as large as the BAR, and whole pages.
+    pub block: Arc<Block>,
+    /// Writes are dropped (an expansion ROM).
+    pub read_only: bool,
+    /// Writes leave dirty marks (a frame buffer).
+    pub log_dirty: bool,
+}
+
+/// A function of a PCI device: configuration space, and as a [`Device`] its regions (a BAR's number,
+/// or [`FIXED`] and above for those of its row), reset and saved state. It is reached under one lock
+/// from both sides. Writes to its configuration space do not move its deadline.
 pub trait Function: Device {
     /// Its configuration space.
     fn config(&self) -> &Config;
     /// Its configuration space, to change.
     fn config_mut(&mut self) -> &mut Config;
+    /// Memory behind its BARs; the same at each call.
+    fn memory(&self) -> Vec<Backing> {
+        Vec::new()
+    }
+    /// What accesses BAR `bar` is shown.
+    fn widths(&self, _bar: usize) -> Widths {
+        Widths::UP_TO_DWORD
+    }
+    /// Where its moving regions answer now, with their numbers: by default its BARs without memory.
+    /// When this changes, the function leaves [`Request::MapChanged`] in [`Place::requests`].
+    fn windows(&self) -> Vec<(u8, Region)> {
+        let memory = self.memory();
+        let io = |bar: &usize| memory.iter().all(|backing| backing.bar != *bar);
+        let mappings = self.config().mappings();
+        let window = |bar: usize| {
+            let at = mappings[bar]?;
+            let region = Region {
+                space: at.space,
+                range: at.first..=at.last,
+                widths: self.widths(bar),
+            };
+            Some((bar as u8, region))
+        };
+        (0..bar::COUNT).filter(io).filter_map(window).collect()
+    }
     /// The guest reads configuration space; `offset` and `data` stay inside one register number.
     fn read_config(&mut self, offset: usize, data: &mut [u8]) {
         self.config_mut().read(offset, data);
@@ -63,9 +109,9 @@ pub type Shared = Arc<Mutex<Box<dyn Function>>>;
 
 /// What a function is wired to when it is built.
 pub struct Place<'a> {
-    /// What every device is given.
+    /// What every device is given; the function's own, for what its regions' accesses cause.
     pub wiring: &'a Wiring,
-    /// The queue of the host, which functions share.
+    /// The queue of the host, which functions share: for what configuration accesses cause.
     pub requests: &'a Requests,
     /// How the host bridge lets the board see PAM and SMRAM.
     pub shape: &'a SharedShape,
@@ -92,15 +138,26 @@ pub struct Row {
     pub slot: u8,
     /// Its function number.
     pub function: u8,
+    /// Where it answers whatever its BARs say; these number from [`FIXED`] on.
+    pub regions: &'static [Region],
+    /// Its ISA interrupts ([`Wiring::irq`] by index); INTx is [`Place::intx`].
+    pub irqs: &'static [u32],
+    /// Whether the machine has it.
+    pub wanted: fn(&BoardOptions) -> bool,
     /// Builds it.
     pub new: fn(&Place<'_>) -> Box<dyn Function>,
 }
 
-/// The functions every machine has, in the order in which they are reset and restored.
+/// Of a function every machine has.
+fn always(_: &BoardOptions) -> bool {
+    true
+}
+
+/// The functions, in the order in which they are reset and restored.
 #[rustfmt::skip]
 pub const PCI: &[Row] = &[
-    Row { name: "i440fx", slot: 0, function: 0, new: i440fx::new },
-    Row { name: "piix3",  slot: 1, function: 0, new: piix3::new },
+    Row { name: "i440fx", slot: 0, function: 0, regions: &[], irqs: &[], wanted: always, new: i440fx::new },
+    Row { name: "piix3",  slot: 1, function: 0, regions: &[], irqs: &[], wanted: always, new: piix3::new },
 ];
 
 /// One function on bus 0.
@@ -114,6 +171,46 @@ pub struct Present {
     pub function: u8,
     /// The function.
     pub shared: Shared,
+    /// Its row's regions.
+    pub regions: &'static [Region],
+    /// Its own queue.
+    pub requests: Requests,
+}
+
+impl Present {
+    /// The function as the bus sees it.
+    pub fn port(&self) -> Box<dyn Device> {
+        Box::new(Port(Arc::clone(&self.shared)))
+    }
+}
+
+/// A function on the bus.
+struct Port(Shared);
+
+impl Device for Port {
+    fn read(&mut self, at: At, data: &mut [u8]) {
+        lock(&self.0).read(at, data);
+    }
+
+    fn write(&mut self, at: At, data: &[u8]) {
+        lock(&self.0).write(at, data);
+    }
+
+    fn reset(&mut self) {
+        lock(&self.0).reset();
+    }
+
+    fn poll(&mut self, now: Duration) -> Option<Duration> {
+        lock(&self.0).poll(now)
+    }
+
+    fn save(&self) -> State {
+        lock(&self.0).save()
+    }
+
+    fn restore(&mut self, from: &State) -> Result<(), RestoreError> {
+        lock(&self.0).restore(from)
+    }
 }
 
 /// What the board keeps of the host.
@@ -122,31 +219,65 @@ pub struct Handles {
     pub shape: SharedShape,
     /// Where slots' interrupt pins lead.
     pub router: Arc<PirqRouter>,
-    /// All functions. The host resets and saves them.
+    /// All functions, in the order of their rows.
     pub functions: Vec<Present>,
 }
 
 impl Handles {
-    /// Where BARs decode now: function's name, number of the BAR, and place.
-    pub fn mappings(&self) -> Vec<(&'static str, usize, Mapping)> {
-        let mut all = Vec::new();
-        for present in &self.functions {
-            let mappings = lock(&present.shared).config().mappings();
-            let placed = mappings.into_iter().enumerate();
-            all.extend(placed.filter_map(|(n, m)| Some((present.name, n, m?))));
-        }
-        all
+    /// Where functions answer now, but for their fixed regions.
+    pub fn windows(&self) -> Vec<Window> {
+        let windows = |present: &Present| {
+            let device = present.name;
+            let all = lock(&present.shared).windows();
+            all.into_iter().map(move |(number, region)| Window {
+                device,
+                number,
+                region,
+            })
+        };
+        self.functions.iter().flat_map(windows).collect()
+    }
+
+    /// Memory behind BARs: all there is, mapped or not.
+    pub fn memory(&self) -> Vec<Backing> {
+        let memory = |present: &Present| lock(&present.shared).memory();
+        self.functions.iter().flat_map(memory).collect()
+    }
+
+    /// Where memory behind BARs is now.
+    pub fn memory_ranges(&self) -> Vec<Range> {
+        let ranges = |present: &Present| {
+            let function = lock(&present.shared);
+            let mapped = |backing: Backing| {
+                let at = function.config().mapping(backing.bar)?;
+                let target = Target::Block {
+                    block: backing.block,
+                    offset: 0,
+                    read_only: backing.read_only,
+                    log_dirty: backing.log_dirty,
+                };
+                Some(Range {
+                    first: at.first,
+                    last: at.last,
+                    target,
+                })
+            };
+            let all = function.memory().into_iter().filter_map(mapped);
+            all.collect::<Vec<_>>()
+        };
+        self.functions.iter().flat_map(ranges).collect()
     }
 }
 
 /// Builds the PCI host with the functions of [`PCI`]. `shape` is the board's handle on PAM and SMRAM;
-/// `irq` makes a line to an ISA interrupt.
+/// `irq` makes a line to an ISA interrupt; `wire` is asked for each function's wiring.
 pub fn new_host(
     wiring: &Wiring,
     shape: &SharedShape,
-    irq: impl FnMut(u32) -> IrqLine,
+    router: Arc<PirqRouter>,
+    wire: impl FnMut(&Row) -> Wiring,
 ) -> (Box<dyn Device>, Handles) {
-    let (host, handles) = Host::new(wiring, shape, PirqRouter::new(irq), PCI);
+    let (host, handles) = Host::new(wiring, shape, router, PCI, wire);
     (Box::new(host), handles)
 }
 
@@ -161,7 +292,6 @@ struct Host {
 struct Saved {
     address: u32,
     reset_control: u8,
-    functions: BTreeMap<String, State>,
 }
 
 impl Host {
@@ -170,21 +300,29 @@ impl Host {
         shape: &SharedShape,
         router: Arc<PirqRouter>,
         rows: &[Row],
+        mut wire: impl FnMut(&Row) -> Wiring,
     ) -> (Self, Handles) {
-        let build = |row: &Row| Present {
-            name: row.name,
-            slot: row.slot,
-            function: row.function,
-            shared: Arc::new(Mutex::new((row.new)(&Place {
-                wiring,
+        let build = |row: &Row| {
+            let own = wire(row);
+            let place = Place {
+                wiring: &own,
                 requests: &wiring.requests,
                 shape,
                 router: &router,
                 slot: row.slot,
                 function: row.function,
-            }))),
+            };
+            Present {
+                name: row.name,
+                slot: row.slot,
+                function: row.function,
+                shared: Arc::new(Mutex::new((row.new)(&place))),
+                regions: row.regions,
+                requests: own.requests.clone(),
+            }
         };
-        let functions: Vec<Present> = rows.iter().map(build).collect();
+        let wanted = rows.iter().filter(|row| (row.wanted)(&wiring.options));
+        let functions: Vec<Present> = wanted.map(build).collect();
         let host = Self {
             requests: wiring.requests.clone(),
             functions: functions.clone(),
@@ -230,21 +368,6 @@ impl Host {
             self.requests.push(Request::Reset);
         }
     }
-
-    fn restore_functions(&self, from: &BTreeMap<String, State>) -> Result<(), RestoreError> {
-        for present in &self.functions {
-            let state = from.get(present.name).ok_or(RestoreError::Impossible {
-                field: "set of PCI functions",
-            })?;
-            lock(&present.shared).restore(state)?;
-        }
-        Ok(())
-    }
-
-    fn save_functions(&self) -> BTreeMap<String, State> {
-        let save = |p: &Present| (p.name.to_owned(), lock(&p.shared).save());
-        self.functions.iter().map(save).collect()
-    }
 }
 
 impl Device for Host {
@@ -274,28 +397,18 @@ impl Device for Host {
 
     fn reset(&mut self) {
         (self.address, self.reset_control) = (0, 0);
-        for present in &self.functions {
-            lock(&present.shared).reset();
-        }
     }
 
     fn save(&self) -> State {
         let saved = Saved {
             address: self.address,
             reset_control: self.reset_control,
-            functions: self.save_functions(),
         };
         State::of(VERSION, &saved)
     }
 
     fn restore(&mut self, from: &State) -> Result<(), RestoreError> {
         let saved: Saved = from.fields(VERSION)?;
-        let before = self.save_functions();
-        if let Err(error) = self.restore_functions(&saved.functions) {
-            // What a function saved itself it takes back.
-            let _ = self.restore_functions(&before);
-            return Err(error);
-        }
         (self.address, self.reset_control) = (saved.address, saved.reset_control);
         Ok(())
     }

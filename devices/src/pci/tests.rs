@@ -52,31 +52,28 @@ fn toy(place: &Place<'_>) -> Box<dyn Function> {
     Box::new(Toy(config.with_intx(Pin::A, place.intx(Pin::A))))
 }
 
+const fn row(
+    name: &'static str,
+    slot: u8,
+    function: u8,
+    new: fn(&Place<'_>) -> Box<dyn Function>,
+) -> Row {
+    Row {
+        name,
+        slot,
+        function,
+        regions: &[],
+        irqs: &[],
+        wanted: always,
+        new,
+    }
+}
+
 const ROWS: &[Row] = &[
-    Row {
-        name: "i440fx",
-        slot: 0,
-        function: 0,
-        new: i440fx::new,
-    },
-    Row {
-        name: "piix3",
-        slot: 1,
-        function: 0,
-        new: piix3::new,
-    },
-    Row {
-        name: "toy",
-        slot: 3,
-        function: 0,
-        new: toy,
-    },
-    Row {
-        name: "toy1",
-        slot: 3,
-        function: 1,
-        new: toy,
-    },
+    row("i440fx", 0, 0, i440fx::new),
+    row("piix3", 1, 0, piix3::new),
+    row("toy", 3, 0, toy),
+    row("toy1", 3, 1, toy),
 ];
 
 /// A host of its own, and its far ends.
@@ -94,7 +91,8 @@ impl Machine {
         let sink = irqs.clone();
         let router = PirqRouter::new(move |n| IrqLine::new(sink.clone(), n));
         let shape = SharedShape::default();
-        let (host, handles) = Host::new(&bench.wiring, &shape, router, ROWS);
+        let (host, handles) =
+            Host::new(&bench.wiring, &shape, router, ROWS, |_| Bench::new().wiring);
         bench.wiring.requests.take();
         Self {
             bench,
@@ -147,8 +145,26 @@ impl Machine {
         back
     }
 
-    pub(crate) fn host(&mut self) -> &mut dyn Device {
-        &mut self.host
+    /// As the board does it.
+    pub(crate) fn reset(&mut self) {
+        self.host.reset();
+        for present in &self.handles.functions {
+            lock(&present.shared).reset();
+        }
+    }
+
+    pub(crate) fn save(&self) -> Vec<State> {
+        let functions = self.handles.functions.iter();
+        let functions = functions.map(|present| lock(&present.shared).save());
+        std::iter::once(self.host.save()).chain(functions).collect()
+    }
+
+    pub(crate) fn restore(&mut self, from: &[State]) -> Result<(), RestoreError> {
+        let functions = self.handles.functions.iter();
+        self.host.restore(&from[0])?;
+        functions
+            .zip(&from[1..])
+            .try_for_each(|(present, state)| lock(&present.shared).restore(state))
     }
 
     fn dword(&mut self, register: u8) -> u32 {
@@ -201,7 +217,7 @@ fn reset_control_keeps_srst_and_resets_on_rcpu() {
     m.output(1, &[6]);
     assert_eq!(m.bench.wiring.requests.take(), [Request::Reset]);
     m.put(1, 0x60, &[0x0B]);
-    m.host().reset();
+    m.reset();
     assert_eq!(m.input::<1>(1), [0]);
     assert_eq!(m.get::<1>(1, 0x60), [0x80]);
 }
@@ -244,36 +260,32 @@ fn bars_decode_while_the_command_lets_them() {
     assert_eq!(m.bench.wiring.requests.take(), [], "nothing decodes yet");
     m.put(3, 0x04, &[0x03]);
     assert_eq!(m.bench.wiring.requests.take(), moved);
-    let memory = |first, last| Mapping {
-        space: crate::bus::Space::Memory,
-        first,
-        last,
+    let window = |number, region| Window {
+        device: "toy",
+        number,
+        region,
     };
-    let port = |first, last| Mapping {
-        space: crate::bus::Space::Port,
-        first,
-        last,
-    };
+    let memory = |number, range| window(number, Region::memory(range, Widths::UP_TO_DWORD));
     let mapped = [
-        ("toy", 0, memory(0xFEBC_0000, 0xFEBD_FFFF)),
-        ("toy", 1, port(0xC040, 0xC07F)),
-        ("toy", 4, memory(0x1_FFFF_C000, 0x1_FFFF_FFFF)),
+        memory(0, 0xFEBC_0000..=0xFEBD_FFFF),
+        window(1, Region::ports(0xC040..=0xC07F, Widths::UP_TO_DWORD)),
+        memory(4, 0x1_FFFF_C000..=0x1_FFFF_FFFF),
     ];
-    assert_eq!(m.handles.mappings(), mapped);
+    assert_eq!(m.handles.windows(), mapped);
     m.put(3, 0x30, &0xFEB8_0000u32.to_le_bytes());
-    assert_eq!(m.handles.mappings(), mapped, "the ROM is not enabled");
+    assert_eq!(m.handles.windows(), mapped, "the ROM is not enabled");
     m.put(3, 0x30, &[1]);
-    let rom = ("toy", bar::ROM, memory(0xFEB8_0000, 0xFEBB_FFFF));
-    assert_eq!(m.handles.mappings()[3..], [rom]);
+    let rom = memory(bar::ROM as u8, 0xFEB8_0000..=0xFEBB_FFFF);
+    assert_eq!(m.handles.windows()[3..], [rom]);
     for register in [0x10, 0x14, 0x20, 0x24, 0x30] {
         m.put(3, register, &[0xFF; 4]);
     }
-    assert_eq!(m.handles.mappings(), [], "sizing");
+    assert_eq!(m.handles.windows(), [], "sizing");
     m.put(3, 0x10, &0xFEBC_0000u32.to_le_bytes());
-    assert_eq!(m.handles.mappings(), mapped[..1]);
+    assert_eq!(m.handles.windows(), mapped[..1]);
     m.bench.wiring.requests.take();
-    m.host().reset();
-    assert_eq!(m.handles.mappings(), []);
+    m.reset();
+    assert_eq!(m.handles.windows(), []);
     assert_eq!(m.bench.wiring.requests.take(), moved);
 }
 
@@ -293,30 +305,16 @@ fn an_interrupt_goes_by_status_command_and_route() {
     assert!(!m.irqs.level(11), "not routed");
     m.put(1, 0x62, &[0x09]);
     assert!(m.irqs.level(9));
-    let saved = m.host().save();
+    let saved = m.save();
     let mut copy = Machine::new();
-    assert!(copy.host().restore(&saved).is_ok());
+    assert!(copy.restore(&saved).is_ok());
     assert_eq!(
         (copy.irqs.level(9), copy.irqs.edges(9)),
         (true, 0),
         "no edge"
     );
-    m.host().reset();
+    m.reset();
     assert!(!m.irqs.level(9));
-}
-
-#[test]
-fn a_state_without_a_function_changes_nothing() {
-    let mut m = Machine::new();
-    m.put(3, 0x3C, &[7]);
-    let before = m.host.save();
-    let mut saved: Saved = before.fields(VERSION).unwrap();
-    saved
-        .functions
-        .insert("i440fx".into(), State::of(1, &vec![0u8; 256]));
-    saved.functions.remove("toy1");
-    assert!(m.host.restore(&State::of(VERSION, &saved)).is_err());
-    assert_eq!(m.host.save(), before);
 }
 
 proptest! {
@@ -353,14 +351,14 @@ proptest! {
             m.host.write(at, &data[..width]);
             m.host.read(at, &mut [0xFF; 8][..width]);
         }
-        let saved = m.host.save();
+        let saved = m.save();
         let mut copy = Machine::new();
-        prop_assert!(copy.host.restore(&saved).is_ok());
-        prop_assert_eq!(copy.host.save(), saved);
+        prop_assert!(copy.restore(&saved).is_ok());
+        prop_assert_eq!(copy.save(), saved);
         prop_assert_eq!(copy.handles.shape.get(), m.handles.shape.get());
-        prop_assert_eq!(copy.handles.mappings(), m.handles.mappings());
-        m.host.reset();
-        prop_assert_eq!(m.host.save(), Machine::new().host.save());
+        prop_assert_eq!(copy.handles.windows(), m.handles.windows());
+        m.reset();
+        prop_assert_eq!(m.save(), Machine::new().save());
         prop_assert_eq!(m.handles.shape.get(), Machine::new().handles.shape.get());
     }
 }

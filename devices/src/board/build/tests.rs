@@ -57,7 +57,7 @@ fn build(options: BoardOptions) -> Result<Bench, BoardError> {
         bios: vec![0xB1; 0x2_0000],
         ..Parts::default()
     };
-    let board = Board::new(options, &parts, Clock::new(time.clone()))?;
+    let board = Board::new(options, parts, Clock::new(time.clone()))?;
     let ear = Arc::new(Ear::default());
     board.connect(ear.clone());
     Ok(Bench { board, ear, time })
@@ -161,7 +161,7 @@ fn the_map_follows_the_host_bridge() {
     let set = |pam0| {
         let mut shape = Shape::default();
         shape.pam[0] = pam0;
-        bench.board.core.shape.set(shape);
+        bench.board.core.pci.shape.set(shape);
         bench.board.apply(Request::MapChanged);
     };
     let read = || {
