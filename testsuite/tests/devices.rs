@@ -12,8 +12,10 @@ use devices::board::{BoardOptions, Wiring, pc};
 use devices::bus::{Region, Space};
 use devices::chips::InterruptChips;
 use devices::irq::Probe;
+use devices::memory_map::{BusMaster, SharedShape};
+use devices::pci::intx::PirqRouter;
 use devices::time::ManualTime;
-use devices::{At, Clock, Device, IrqLine, Requests};
+use devices::{At, Clock, Device, IrqLine, Requests, pci};
 use proptest::prelude::*;
 
 /// Devices that a reset does not make new, and why. They must only lower their line, and lose
@@ -78,7 +80,8 @@ fn options() -> BoardOptions {
 /// A device alone on a bench.
 struct Subject {
     name: &'static str,
-    regions: Vec<Region>,
+    /// Its regions, with their numbers.
+    regions: Vec<(u8, Region)>,
     device: Box<dyn Device>,
     probe: Arc<Probe>,
     time: Arc<ManualTime>,
@@ -89,14 +92,18 @@ struct Subject {
 fn subjects(time: &Arc<ManualTime>) -> Vec<Subject> {
     let windows = pc::CHIPS.iter().map(|row| window_subject(row, time));
     let isa = pc::ISA.iter().map(|row| isa_subject(row, time));
-    windows.chain(isa).collect()
+    windows.chain(isa).chain(functions(time)).collect()
+}
+
+fn numbered(regions: &[Region], first: u8) -> Vec<(u8, Region)> {
+    (first..).zip(regions.iter().cloned()).collect()
 }
 
 fn window_subject(row: &pc::Window, time: &Arc<ManualTime>) -> Subject {
     let chips = InterruptChips::new(Clock::new(time.clone()), 2);
     Subject {
         name: row.name,
-        regions: row.regions.to_vec(),
+        regions: numbered(row.regions, 0),
         device: (row.new)(&chips),
         probe: Arc::default(),
         time: Arc::clone(time),
@@ -104,23 +111,72 @@ fn window_subject(row: &pc::Window, time: &Arc<ManualTime>) -> Subject {
     }
 }
 
-fn isa_subject(row: &pc::Isa, time: &Arc<ManualTime>) -> Subject {
-    let (probe, requests) = (Arc::new(Probe::default()), Requests::default());
-    let wiring = Wiring {
+/// Wiring with all interrupts on one probe.
+fn wiring(time: &Arc<ManualTime>, probe: &Arc<Probe>, irqs: usize) -> Wiring {
+    let line = |n| IrqLine::new(probe.clone(), n as u32);
+    Wiring {
         clock: Clock::new(time.clone()),
-        requests: requests.clone(),
-        irq: IrqLine::new(probe.clone(), 0),
+        requests: Requests::default(),
+        irqs: (0..irqs).map(line).collect(),
+        memory: BusMaster::default(),
         options: Arc::new(options()),
+        parts: Arc::default(),
         chardev: Chardev::null(),
-    };
+    }
+}
+
+fn isa_subject(row: &pc::Isa, time: &Arc<ManualTime>) -> Subject {
+    let probe = Arc::new(Probe::default());
+    let wiring = wiring(time, &probe, row.irqs.len());
+    let regions = row.regions.of(&options()).expect("the options name it");
     Subject {
         name: row.name,
-        regions: row.regions.of(&options()).expect("the options name it"),
+        regions: numbered(&regions, 0),
         device: (row.new)(&wiring),
         probe,
         time: Arc::clone(time),
-        requests,
+        requests: wiring.requests,
     }
+}
+
+/// The PCI functions that answer anywhere but in configuration space.
+fn functions(time: &Arc<ManualTime>) -> Vec<Subject> {
+    let probe = Arc::new(Probe::default());
+    let sink = Arc::clone(&probe);
+    let router = PirqRouter::new(move |n| IrqLine::new(sink.clone(), 16 + n));
+    let host = wiring(time, &probe, 0);
+    let wire = |row: &pci::Row| wiring(time, &probe, row.irqs.len());
+    let (_, handles) = pci::new_host(&host, &SharedShape::default(), router, wire);
+    let subject = |present: &pci::Present| {
+        let mut regions = numbered(present.regions, pci::FIXED);
+        regions.extend(placed(&present.shared));
+        let subject = Subject {
+            name: present.name,
+            regions,
+            device: present.port(),
+            probe: Arc::clone(&probe),
+            time: Arc::clone(time),
+            requests: present.requests.clone(),
+        };
+        (!subject.regions.is_empty()).then_some(subject)
+    };
+    handles.functions.iter().filter_map(subject).collect()
+}
+
+/// Where a function answers once firmware has placed it; it is reset again afterwards.
+fn placed(function: &pci::Shared) -> Vec<(u8, Region)> {
+    let mut function = function.lock().unwrap();
+    for (register, base) in [(0x10, 0xC000), (0x14, 0xC400), (0x20, 0xC800)] {
+        // Where a BAR is memory, its address bits take this as low memory.
+        function.write_config(register, &(0x8000_0000u32 + base).to_le_bytes());
+    }
+    function.write_config(0x18, &0x9000_0000u32.to_le_bytes());
+    function.write_config(0x40, &0x0000_0601u32.to_le_bytes());
+    function.write_config(0x80, &[1]);
+    function.write_config(0x04, &[7]);
+    let windows = function.windows();
+    function.reset();
+    windows
 }
 
 impl Subject {
@@ -152,20 +208,22 @@ impl Subject {
     }
 
     fn aligned(&self, place: Place, width: usize) -> (At, usize) {
-        let region = usize::from(place.region) % self.regions.len();
-        let Region { range, widths, .. } = &self.regions[region];
+        let index = usize::from(place.region) % self.regions.len();
+        let (region, Region { range, widths, .. }) = &self.regions[index];
         let len = range.end() - range.start() + 1;
         let width = width.clamp(widths.min.into(), widths.max.into());
         let offset = place.offset % len / width as u64 * width as u64;
         let at = At {
-            region: region as u8,
+            region: *region,
             offset,
         };
         (at, width)
     }
 
     fn irq(&self) -> (bool, u32) {
-        (self.probe.level(0), self.probe.edges(0))
+        let inputs = 0..32;
+        let level = inputs.clone().any(|n| self.probe.level(n));
+        (level, inputs.map(|n| self.probe.edges(n)).sum())
     }
 }
 
