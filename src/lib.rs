@@ -3,6 +3,7 @@
 
 pub mod calendar;
 pub mod cli;
+pub mod console;
 pub mod embedded;
 pub mod exits;
 pub mod guest;

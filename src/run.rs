@@ -352,12 +352,10 @@ fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunE
             .insert("debugcon", chardev("-debugcon", given)?);
     }
     let config = MachineConfig {
-        board,
-        parts,
-        cpu: session.cpu,
         icount: session.icount,
         no_reboot: options.no_reboot,
         observer: session.observer,
+        ..MachineConfig::new(board, parts, session.cpu)
     };
     let mut machine = Machine::new(config, engine.as_ref())?;
     Ok(match machine.run()? {
@@ -370,10 +368,9 @@ fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunE
 fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> {
     let mut board = BoardOptions {
         ram,
-        cpus: 1,
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
-        debug_exit: None,
         debugcon: options.debugcon.as_ref().map(|_| DEBUGCON),
+        ..BoardOptions::default()
     };
     for device in &options.device {
         add_device(&mut board, device)?;

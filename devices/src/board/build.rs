@@ -221,6 +221,12 @@ impl Board {
         earlier(self.bus.poll_due(now), self.core.chips.poll(now))
     }
 
+    /// A backend has something for the device named: lets it look; returns the next deadline.
+    pub fn poll_device(&self, name: &str) -> Option<Duration> {
+        self.bus.poll_device(name);
+        self.next_deadline()
+    }
+
     /// Hardware reset of all devices in row order, of A20, of the interrupt chips and the map. RAM
     /// keeps its contents. The processors stand still meanwhile.
     pub fn reset(&self) {

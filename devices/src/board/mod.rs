@@ -60,3 +60,16 @@ pub struct BoardOptions {
     /// First port of the debug console, if there is one.
     pub debugcon: Option<u16>,
 }
+
+impl Default for BoardOptions {
+    /// 128 MiB, one processor, nothing optional.
+    fn default() -> Self {
+        Self {
+            ram: 128 << 20,
+            cpus: 1,
+            rtc_base: 0,
+            debug_exit: None,
+            debugcon: None,
+        }
+    }
+}
