@@ -335,6 +335,7 @@ fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunE
     let board = board_options(options, session.memory)?;
     let mut parts = Parts {
         bios,
+        vga_rom: vga_rom(),
         ..Parts::default()
     };
     for (name, given) in ["com1", "com2"].iter().zip(&options.serial) {
@@ -364,12 +365,24 @@ fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunE
     })
 }
 
+/// Where distributions keep the VGA BIOS.
+const VGA_ROMS: [&str; 2] = [
+    "/usr/share/seabios/vgabios-stdvga.bin",
+    "/usr/share/qemu/vgabios-stdvga.bin",
+];
+
+/// The first VGA BIOS that is there.
+fn vga_rom() -> Option<Vec<u8>> {
+    VGA_ROMS.iter().find_map(|path| std::fs::read(path).ok())
+}
+
 /// What the options choose of the board.
 fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> {
     let mut board = BoardOptions {
         ram,
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
         debugcon: options.debugcon.as_ref().map(|_| DEBUGCON),
+        vga: true,
         ..BoardOptions::default()
     };
     for device in &options.device {

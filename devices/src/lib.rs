@@ -9,6 +9,7 @@
 //! - [`memory`], [`memory_map`]: blocks of guest memory, and the flat map in its three views
 //! - [`irq`]: interrupt lines; [`chips`]: the interrupt chips behind one lock
 //! - [`pci`]: configuration mechanism #1, functions and BARs, INTx routing; [`i440fx`], [`piix3`]: the chipset
+//! - [`vga`]: the standard VGA; [`backend`]: what stands behind a device on the host side
 //! - [`time`]: guest time; [`state`]: saved state; [`regmap`]: register spaces as rows
 //! - [`board`]: the machine's rows, and how they are wired
 #![forbid(unsafe_code)]
@@ -38,6 +39,7 @@ pub mod state;
 mod testbench;
 pub mod time;
 pub mod uart16550;
+pub mod vga;
 
 pub use irq::IrqLine;
 pub use request::{Request, Requests};

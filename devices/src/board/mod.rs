@@ -43,6 +43,8 @@ pub struct Parts {
     pub bios: Vec<u8>,
     /// Character backends by the name of the row they belong to.
     pub chardevs: BTreeMap<&'static str, Chardev>,
+    /// The VGA BIOS, in the adapter's expansion ROM; without it there is no such ROM.
+    pub vga_rom: Option<Vec<u8>>,
 }
 
 /// What a user can choose of the machine.
@@ -59,6 +61,8 @@ pub struct BoardOptions {
     pub debug_exit: Option<(u16, u16)>,
     /// First port of the debug console, if there is one.
     pub debugcon: Option<u16>,
+    /// There is a VGA adapter.
+    pub vga: bool,
 }
 
 impl Default for BoardOptions {
@@ -70,6 +74,7 @@ impl Default for BoardOptions {
             rtc_base: 0,
             debug_exit: None,
             debugcon: None,
+            vga: false,
         }
     }
 }
