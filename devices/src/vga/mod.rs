@@ -237,7 +237,7 @@ impl Device for Vga {
     fn read(&mut self, At { region, offset }: At, data: &mut [u8]) {
         let port = PORTS.get(usize::from(region.wrapping_sub(FIXED)));
         match (region, port) {
-            (_, Some(first)) => self.read_port(first.saturating_add(offset), data),
+            (_, Some(first)) => self.read_port(first + (offset & 0xFF), data),
             (DISPI_REGION, _) => self.read_dispi_port(offset, data),
             (WINDOW_REGION, _) => {
                 let bank = self.regs.dispi.banking();
@@ -248,7 +248,7 @@ impl Device for Vga {
                 let from = usize::try_from(offset).ok().and_then(|at| edid.get(at..));
                 copy(from.unwrap_or_default(), data);
             }
-            (PORTS_PART, _) => self.read_port(0x3C0u64.saturating_add(offset), data),
+            (PORTS_PART, _) => self.read_port(0x3C0 + (offset & 0xFF), data),
             (DISPI_PART, _) => {
                 let index = u16::try_from(offset / 2).unwrap_or(u16::MAX);
                 copy(&self.regs.dispi.get(index).to_le_bytes(), data);
@@ -261,13 +261,13 @@ impl Device for Vga {
     fn write(&mut self, At { region, offset }: At, data: &[u8]) {
         let port = PORTS.get(usize::from(region.wrapping_sub(FIXED)));
         match (region, port) {
-            (_, Some(first)) => self.write_port(first.saturating_add(offset), data),
+            (_, Some(first)) => self.write_port(first + (offset & 0xFF), data),
             (DISPI_REGION, _) => self.write_dispi_port(offset, data),
             (WINDOW_REGION, _) => {
                 let bank = self.regs.dispi.banking();
                 self.regs.planar.write(&self.vram, bank, offset, data);
             }
-            (PORTS_PART, _) => self.write_port(0x3C0u64.saturating_add(offset), data),
+            (PORTS_PART, _) => self.write_port(0x3C0 + (offset & 0xFF), data),
             (DISPI_PART, _) => {
                 let index = u16::try_from(offset / 2).unwrap_or(u16::MAX);
                 if let Ok(word) = <[u8; 2]>::try_from(data) {
