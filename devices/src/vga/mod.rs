@@ -6,9 +6,9 @@
 //! the monitor's EDID at 000h, ports 3C0h-3DFh at 400h, DISPI's words at 500h, the byte order of
 //! pixels at 600h-607h. The expansion ROM is the VGA BIOS the user plugs in.
 //!
-//! - [`planar`]: from processor to memory: sequencer, graphics controller, latches
-//! - [`crtc`], [`attribute`], [`dac`]: from memory to screen; [`vbe`]: DISPI; [`registers`]: all their ports
-//! - [`raster`], [`text`]: what is on the screen, for the host; [`edid`]: the monitor
+//! - `planar`: from processor to memory: sequencer, graphics controller, latches
+//! - `crtc`, `attribute`, `dac`: from memory to screen; `vbe`: DISPI; `registers`: all their ports
+//! - `raster`, `text`: what is on the screen, for the host; `edid`: the monitor
 //!
 //! Saved are the registers; video memory is a block like RAM and saved by whoever saves those
 //! ([`crate::board::build::Board::all_blocks`]). As RAM it also keeps its contents over a reset.
@@ -16,16 +16,16 @@
 //! Not modelled: the vertical interrupt, switch sense, reset of the sequencer, port 3C3h, 46E8h; in
 //! QEMU the palette mask 3C6h does nothing and 6-bit DAC entries read back what was written.
 
-pub mod attribute;
-pub mod crtc;
-pub mod dac;
-pub mod edid;
-pub mod indexed;
-pub mod planar;
-pub mod raster;
-pub mod registers;
-pub mod text;
-pub mod vbe;
+mod attribute;
+mod crtc;
+mod dac;
+mod edid;
+mod indexed;
+mod planar;
+mod raster;
+mod registers;
+mod text;
+mod vbe;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -127,7 +127,7 @@ impl Planar {
     pub fn read(&mut self, vram: &Block, bank: Banking, offset: u64, data: &mut [u8]) {
         match (self.span(bank, offset, data.len()), self.layout(bank)) {
             (Some(at), Layout::Chain4) if vram.read(at, data).is_ok() => {}
-            (Some(at), Layout::OddEven) if at % 2 == 0 && data.len() % 2 == 0 => {
+            (Some(at), Layout::OddEven) if at % 2 == 0 && data.len().is_multiple_of(2) => {
                 self.read_pairs(vram, at, data);
             }
             _ => {
@@ -145,7 +145,7 @@ impl Planar {
         let whole = self.map_mask(bank) == 0x0F;
         match (self.span(bank, offset, data.len()), self.layout(bank)) {
             (Some(at), Layout::Chain4) if whole && vram.write(at, data).is_ok() => {}
-            (Some(at), Layout::OddEven) if whole && at % 2 == 0 && data.len() % 2 == 0 => {
+            (Some(at), Layout::OddEven) if whole && at % 2 == 0 && data.len().is_multiple_of(2) => {
                 self.write_pairs(vram, at, data);
             }
             _ => {

@@ -124,9 +124,9 @@ impl Model {
             return put(usize::from(s.read_map & 2) + at % 2, at / 2, byte);
         }
         let latches = self.latches;
-        for plane in 0..4 {
+        for (plane, latch) in latches.into_iter().enumerate() {
             let result = (0..8).fold(0, |result, position| {
-                let old = bit(latches[plane], position);
+                let old = bit(latch, position);
                 u8::from(Self::bit_written(s, plane, position, byte, old)) << position | result
             });
             put(plane, at, result);

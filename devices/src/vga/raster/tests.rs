@@ -244,7 +244,7 @@ fn dispi(bpp: u16, big_endian: bool, bytes: &[u8]) -> [[u8; 3]; 2] {
 
 #[test]
 fn dispi_pixels() {
-    let palette = |entry: u8| [entry, entry + 1, entry + 2].map(|c| c << 2 | (c & 1) * 3);
+    let palette = |entry: u8| [entry, entry + 1, entry + 2].map(|c| (c << 2) | ((c & 1) * 3));
     assert_eq!(
         dispi(4, false, &[0x80, 0x40, 0, 0x40]),
         [palette(1), palette(10)]
