@@ -1,0 +1,144 @@
+//! The machine the options describe: board, what is plugged into it, firmware or kernel, console.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+
+use devices::board::BoardOptions;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::backends::Backends;
+use crate::calendar;
+use crate::cli::{CliError, Engine, Options};
+use crate::console::Console;
+use crate::console::terminal::Raw;
+use crate::device_option::{self, Target};
+use crate::firmware::{DEFAULT_BIOS, Firmware};
+use crate::machine::{Machine, MachineConfig, Outcome, Stopper};
+use crate::run::{RunError, Session, open};
+
+/// Port of `-debugcon`, as SeaBIOS expects it.
+const DEBUGCON: u16 = 0x402;
+/// The rows of the serial ports, in the order of `-serial`.
+const SERIAL: [&str; 2] = ["com1", "com2"];
+
+/// Runs the guest the options name; returns the exit status.
+///
+/// # Errors
+/// For mistakes on the command line and failures of the host, each in one line.
+pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
+    let engine = open(session.engine.unwrap_or(Engine::Tcg))?;
+    let mut target = Target {
+        board: board_options(options, session.memory)?,
+        ..Target::default()
+    };
+    plug_in(options, &mut target)?;
+    let firmware = Firmware::new(&options.firmware_dirs);
+    let bios = options.bios.as_deref().unwrap_or(Path::new(DEFAULT_BIOS));
+    target.parts.bios = firmware.bios(bios)?;
+    let Target {
+        board,
+        parts,
+        backends,
+    } = target;
+    let config = MachineConfig {
+        icount: session.icount,
+        no_reboot: options.no_reboot,
+        no_shutdown: options.no_shutdown,
+        observer: session.observer,
+        ..MachineConfig::new(board, parts, session.cpu)
+    };
+    let mut machine = Machine::new(config, engine.as_ref())?;
+    stop_on_signals(machine.stopper())?;
+    // Until the end of this function, however it is left.
+    let _raw = connect_console(&machine, &backends)?;
+    Ok(match machine.run()? {
+        Outcome::Exit(status) => status,
+        Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
+    })
+}
+
+/// What the options choose of the board.
+fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> {
+    Ok(BoardOptions {
+        ram,
+        rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
+        ..BoardOptions::default()
+    })
+}
+
+/// Whether the guest shall use the first serial port for want of a display.
+fn nographic(options: &Options) -> Result<bool, CliError> {
+    let by_default = options.display.is_none() && options.serial.is_empty();
+    let graphics = options.machine_switch("graphics", true)?;
+    Ok(options.nographic || by_default || !graphics)
+}
+
+/// Character backends and the devices they belong to.
+fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
+    for given in &options.chardev {
+        target.backends.add(given)?;
+    }
+    for given in &options.device {
+        device_option::add(target, given)?;
+    }
+    if let Some(given) = &options.debugcon {
+        if target.board.debugcon.is_some() {
+            let text = "-debugcon: there can be one debug console only";
+            return Err(CliError::Usage(text.into()).into());
+        }
+        target.board.debugcon = Some(DEBUGCON);
+        let chardev = target.backends.open("-debugcon", given, "debugcon")?;
+        target.parts.chardevs.insert("debugcon", chardev);
+    }
+    if options.serial.len() > SERIAL.len() {
+        let text = "-serial: there are two serial ports, a third was given";
+        return Err(CliError::Usage(text.into()).into());
+    }
+    for (name, given) in SERIAL.iter().zip(&options.serial) {
+        if target.parts.chardevs.contains_key(name) {
+            let text = format!("-serial {given}: -device isa-serial has that port");
+            return Err(CliError::Usage(text).into());
+        }
+        let chardev = target.backends.open("-serial", given, name)?;
+        target.parts.chardevs.insert(name, chardev);
+    }
+    let free = !target.parts.chardevs.contains_key("com1") && target.backends.stdio.is_none();
+    if free && nographic(options)? && !options.nodefaults {
+        let chardev = target.backends.open("-serial", "mon:stdio", "com1")?;
+        target.parts.chardevs.insert("com1", chardev);
+    }
+    Ok(())
+}
+
+/// Standard input becomes the peer of the device that has standard output.
+fn connect_console(machine: &Machine, backends: &Backends) -> Result<Option<Raw>, RunError> {
+    let Some(stdio) = &backends.stdio else {
+        return Ok(None);
+    };
+    let raw = Raw::enter(!stdio.mux)?;
+    let input = stdio
+        .device
+        .map(|device| machine.input(device, stdio.chardev.clone()));
+    let console = Console {
+        input,
+        escapes: stdio.mux,
+        stopper: machine.stopper(),
+    };
+    console.start()?;
+    Ok(raw)
+}
+
+/// Signals that end programs end the run, so that the terminal is put back and images are whole.
+fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    let thread = thread::Builder::new().name("signals".into());
+    let wait = move || {
+        for signal in signals.forever() {
+            tracing::warn!(target: "machine", "terminating on signal {signal}");
+            stopper.stop();
+        }
+    };
+    thread.spawn(wait).map(drop)
+}
