@@ -2,6 +2,7 @@
 //! of [`devices`] to an engine of [`accel`].
 
 pub mod backends;
+pub mod boot;
 pub mod calendar;
 pub mod cli;
 pub mod console;
