@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_is_no_kernel_is_said_so() {
-        let parse = |bytes: &[u8]| parse(&bytes).map(drop);
+        let parse = |bytes: &[u8]| parse(bytes).map(drop);
         assert_eq!(parse(b""), Err(BootError::Unknown));
         assert_eq!(parse(&[0xFF; 70_000]), Err(BootError::Unknown));
         assert!(parse(b"\x7FELF").is_err());
