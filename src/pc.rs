@@ -9,17 +9,20 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::backends::Backends;
+use crate::boot::start::{Acpi, Request};
 use crate::calendar;
 use crate::cli::{CliError, Engine, Options};
 use crate::console::Console;
 use crate::console::terminal::Raw;
 use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware};
-use crate::machine::{Machine, MachineConfig, Outcome, Stopper};
+use crate::machine::{Boot, Machine, MachineConfig, Outcome, Stopper};
 use crate::run::{RunError, Session, open};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
 const DEBUGCON: u16 = 0x402;
+/// Size of the empty ROM of a machine without a BIOS.
+const NO_BIOS: usize = 0x1_0000;
 /// The rows of the serial ports, in the order of `-serial`.
 const SERIAL: [&str; 2] = ["com1", "com2"];
 
@@ -34,9 +37,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         ..Target::default()
     };
     plug_in(options, &mut target)?;
-    let firmware = Firmware::new(&options.firmware_dirs);
-    let bios = options.bios.as_deref().unwrap_or(Path::new(DEFAULT_BIOS));
-    target.parts.bios = firmware.bios(bios)?;
+    let boot = start_up(options, &mut target)?;
     let Target {
         board,
         parts,
@@ -46,6 +47,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         icount: session.icount,
         no_reboot: options.no_reboot,
         no_shutdown: options.no_shutdown,
+        boot,
         observer: session.observer,
         ..MachineConfig::new(board, parts, session.cpu)
     };
@@ -57,6 +59,55 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         Outcome::Exit(status) => status,
         Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
     })
+}
+
+/// Firmware, or what starts the kernel without one.
+fn start_up(options: &Options, target: &mut Target) -> Result<Option<Boot>, RunError> {
+    let firmware = Firmware::new(&options.firmware_dirs);
+    let line = options.append.as_deref().unwrap_or_default();
+    let placed = match &options.kernel {
+        None => {
+            let loose = [
+                ("-initrd", options.initrd.is_some()),
+                ("-append", options.append.is_some()),
+            ];
+            if let Some((given, _)) = loose.iter().find(|(_, is_given)| *is_given) {
+                return Err(CliError::Usage(format!("{given} needs -kernel")).into());
+            }
+            None
+        }
+        Some(kernel) => {
+            let request = Request {
+                kernel,
+                initrd: options.initrd.as_deref(),
+                line,
+                ram: target.board.ram,
+            };
+            Some(request.place()?)
+        }
+    };
+    let without_bios = options.bios.as_deref() == Some(Path::new("none"));
+    match placed {
+        None if without_bios => {
+            let text = "-bios none needs -kernel: there is nothing else to start";
+            Err(CliError::Usage(text.into()).into())
+        }
+        Some(placed) if without_bios => {
+            target.parts.bios = vec![0xFF; NO_BIOS];
+            let empty = |_| {
+                Ok(Acpi {
+                    rsdp: Vec::new(),
+                    tables: Vec::new(),
+                })
+            };
+            placed.directly(target.board.ram, empty).map(Some)
+        }
+        _ => {
+            let bios = options.bios.as_deref().unwrap_or(Path::new(DEFAULT_BIOS));
+            target.parts.bios = firmware.bios(bios)?;
+            Ok(None)
+        }
+    }
 }
 
 /// What the options choose of the board.

@@ -2,13 +2,14 @@
 //!
 //! - [`linux`]: bzImage by the Linux boot protocol, through fw_cfg or directly
 //! - [`elf`]: ELF files; [`multiboot`]: Multiboot 1; [`pvh`]: the PVH entry
-//! - [`direct`]: the machine as firmware would leave it, where there is none
+//! - [`start`]: which way; [`direct`]: the machine as firmware would leave it, where there is none
 
 pub mod direct;
 pub mod elf;
 pub mod linux;
 pub mod multiboot;
 pub mod pvh;
+pub mod start;
 
 use std::path::Path;
 use std::sync::Arc;
