@@ -123,12 +123,16 @@ pub fn run(
     let config = MachineConfig {
         board: BoardOptions {
             ram: run.memory,
-            cpus: 1,
             rtc_base: RTC_BASE,
             debug_exit: Some(DEBUG_EXIT),
             debugcon: Some(DEBUGCON),
+            ..BoardOptions::default()
         },
-        parts: Parts { bios, chardevs },
+        parts: Parts {
+            bios,
+            chardevs,
+            ..Parts::default()
+        },
         cpu: run.cpu.clone(),
         icount: run.icount,
         no_reboot: true,

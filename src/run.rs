@@ -370,10 +370,9 @@ fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunE
 fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> {
     let mut board = BoardOptions {
         ram,
-        cpus: 1,
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
-        debug_exit: None,
         debugcon: options.debugcon.as_ref().map(|_| DEBUGCON),
+        ..BoardOptions::default()
     };
     for device in &options.device {
         add_device(&mut board, device)?;

@@ -240,10 +240,8 @@ fn twin86(rom: &[u8]) -> f64 {
     let config = MachineConfig {
         board: BoardOptions {
             ram: 64 << 20,
-            cpus: 1,
-            rtc_base: 0,
             debug_exit: Some((0x501, 2)),
-            debugcon: None,
+            ..BoardOptions::default()
         },
         parts: Parts {
             bios: rom.to_vec(),

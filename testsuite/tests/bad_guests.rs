@@ -22,10 +22,9 @@ fn machine(rom: Vec<u8>, no_reboot: bool) -> Machine {
     let config = MachineConfig {
         board: BoardOptions {
             ram: 4 << 20,
-            cpus: 1,
-            rtc_base: 0,
             debug_exit: Some((0x501, 4)),
             debugcon: Some(0x402),
+            ..BoardOptions::default()
         },
         parts: Parts {
             bios: rom,

@@ -69,11 +69,11 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 /// Everything the rows can build.
 fn options() -> BoardOptions {
     BoardOptions {
-        ram: 128 << 20,
         cpus: 2,
         rtc_base: 1_000_000_000,
         debug_exit: Some((0x501, 2)),
         debugcon: Some(0x402),
+        ..BoardOptions::default()
     }
 }
 

@@ -201,10 +201,7 @@ fn stopped(accel: &dyn Accel, code: &[u8], icount: Option<u32>) -> Outcome {
     let config = MachineConfig {
         board: BoardOptions {
             ram: 16 << 20,
-            cpus: 1,
-            rtc_base: 0,
-            debug_exit: None,
-            debugcon: None,
+            ..BoardOptions::default()
         },
         parts: Parts {
             bios,

@@ -44,10 +44,9 @@ struct Bench {
 fn options() -> BoardOptions {
     BoardOptions {
         ram: 64 << 20,
-        cpus: 1,
-        rtc_base: 0,
         debug_exit: Some((0x501, 2)),
         debugcon: Some(0x402),
+        ..BoardOptions::default()
     }
 }
 
