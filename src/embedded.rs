@@ -132,7 +132,11 @@ pub fn run(
                 debugcon: Some(DEBUGCON),
                 ..BoardOptions::default()
             },
-            Parts { bios, chardevs },
+            Parts {
+                bios,
+                chardevs,
+                ..Parts::default()
+            },
             run.cpu.clone(),
         )
     };

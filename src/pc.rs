@@ -4,19 +4,24 @@ use std::io;
 use std::path::Path;
 use std::thread;
 
+use devices::acpi;
 use devices::board::BoardOptions;
+use devices::board::firmware::description;
+use devices::fw_cfg::Item;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::backends::Backends;
-use crate::boot::start::{Acpi, Request};
+use crate::boot::order;
+use crate::boot::start::Request;
 use crate::calendar;
 use crate::cli::{CliError, Engine, Options};
 use crate::console::Console;
 use crate::console::terminal::Raw;
 use crate::device_option::{self, Target};
-use crate::firmware::{DEFAULT_BIOS, Firmware};
+use crate::firmware::{DEFAULT_BIOS, Firmware, read_at_most};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome, Stopper};
+use crate::properties::Properties;
 use crate::run::{RunError, Session, open};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
@@ -37,6 +42,9 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         ..Target::default()
     };
     plug_in(options, &mut target)?;
+    for given in &options.fw_cfg {
+        add_fw_cfg(&mut target, given)?;
+    }
     let boot = start_up(options, &mut target)?;
     let Target {
         board,
@@ -87,27 +95,37 @@ fn start_up(options: &Options, target: &mut Target) -> Result<Option<Boot>, RunE
         }
     };
     let without_bios = options.bios.as_deref() == Some(Path::new("none"));
-    match placed {
-        None if without_bios => {
+    let Some(placed) = placed else {
+        if without_bios {
             let text = "-bios none needs -kernel: there is nothing else to start";
-            Err(CliError::Usage(text.into()).into())
+            return Err(CliError::Usage(text.into()).into());
         }
-        Some(placed) if without_bios => {
-            target.parts.bios = vec![0xFF; NO_BIOS];
-            let empty = |_| {
-                Ok(Acpi {
-                    rsdp: Vec::new(),
-                    tables: Vec::new(),
-                })
-            };
-            placed.directly(target.board.ram, empty).map(Some)
-        }
-        _ => {
-            let bios = options.bios.as_deref().unwrap_or(Path::new(DEFAULT_BIOS));
-            target.parts.bios = firmware.bios(bios)?;
-            Ok(None)
-        }
+        target.parts.bios = firmware.bios(bios(options))?;
+        return Ok(None);
+    };
+    let rom = match placed.option_rom() {
+        Some(name) if !without_bios => firmware.option_rom(name)?,
+        _ => None,
+    };
+    if let Some(rom) = rom {
+        target.parts.bios = firmware.bios(bios(options))?;
+        placed.through_fw_cfg(&mut target.parts.fw_cfg, rom)?;
+        return Ok(None);
     }
+    if !without_bios {
+        tracing::warn!(target: "boot", "starting the kernel without firmware: {}", match placed.option_rom() {
+            Some(name) => format!("the option ROM {name} is missing (package qemu-system-data)"),
+            None => "an ELF kernel with a PVH entry is always started so".to_string(),
+        });
+    }
+    target.parts.bios = vec![0xFF; NO_BIOS];
+    let tables = acpi::files(&description(&target.board));
+    placed.directly(target.board.ram, &tables).map(Some)
+}
+
+/// The BIOS the options name.
+fn bios(options: &Options) -> &Path {
+    options.bios.as_deref().unwrap_or(Path::new(DEFAULT_BIOS))
 }
 
 /// What the options choose of the board.
@@ -115,6 +133,8 @@ fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> 
     Ok(BoardOptions {
         ram,
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
+        nographic: nographic(options)?,
+        boot: order::parse(options.boot.as_deref())?,
         ..BoardOptions::default()
     })
 }
@@ -161,6 +181,30 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
         target.parts.chardevs.insert("com1", chardev);
     }
     Ok(())
+}
+
+/// One `-fw_cfg`: a file for the guest's firmware.
+fn add_fw_cfg(target: &mut Target, given: &str) -> Result<(), RunError> {
+    /// Largest file taken.
+    const MOST: usize = 256 << 20;
+    let wrong = |source| RunError::Property {
+        option: "-fw_cfg",
+        given: given.to_string(),
+        source,
+    };
+    let usage = |problem: &str| CliError::Usage(format!("-fw_cfg {given}: {problem}"));
+    let properties = Properties::parse(given).map_err(wrong)?;
+    properties
+        .only(&["name", "file", "string"])
+        .map_err(wrong)?;
+    let name = properties.get("name").or(properties.head());
+    let name = name.ok_or_else(|| usage("needs name="))?;
+    let data = match (properties.get("file"), properties.get("string")) {
+        (Some(path), None) => read_at_most(Path::new(path), MOST, "fw_cfg")?,
+        (None, Some(text)) => text.as_bytes().to_vec(),
+        _ => return Err(usage("needs file= or string=").into()),
+    };
+    Ok(target.parts.fw_cfg.add_file(name, Item::read_only(data))?)
 }
 
 /// Standard input becomes the peer of the device that has standard output.

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use devices::acpi;
+use devices::fw_cfg::{Contents, ContentsError, Item, key};
 use devices::memory_map::ram_split;
 
 use super::direct::{self, Entry};
@@ -10,6 +12,7 @@ use super::linux::{self, KERNEL, LINE, SETUP};
 use super::multiboot::{self, INFO};
 use super::{BootError, Kernel, load, load_initrd, pvh};
 use crate::cli::CliError;
+use crate::firmware::{LINUX_BOOT, MULTIBOOT};
 use crate::machine::Boot;
 use crate::run::RunError;
 
@@ -43,14 +46,6 @@ pub struct PlacedPvh {
     image: pvh::Image,
     line: Arc<[u8]>,
     initrd: Option<(u64, Arc<[u8]>)>,
-}
-
-/// ACPI's tables, placed at the end of low RAM.
-pub struct Acpi {
-    /// The root pointer.
-    pub rsdp: Vec<u8>,
-    /// The tables.
-    pub tables: Vec<u8>,
 }
 
 impl Request<'_> {
@@ -132,22 +127,45 @@ impl Request<'_> {
 }
 
 impl Placed {
-    /// Starts it without firmware, with `acpi` for the tables at an address, if the machine has them.
+    /// The option ROM that starts it under a BIOS; none if it is always started directly.
+    pub fn option_rom(&self) -> Option<&'static str> {
+        match self {
+            Self::Linux(_) => Some(LINUX_BOOT),
+            Self::Multiboot(_) => Some(MULTIBOOT),
+            Self::Pvh(_) => None,
+        }
+    }
+
+    /// Leaves it with the configuration device for its option ROM, `rom`, which is booted first.
+    ///
+    /// # Errors
+    /// If the device cannot hold it.
+    pub fn through_fw_cfg(&self, contents: &mut Contents, rom: Vec<u8>) -> Result<(), RunError> {
+        let name = self.option_rom().unwrap_or_default();
+        let order = format!("/rom@genroms/{name}\0");
+        contents.add_file(&format!("genroms/{name}"), Item::read_only(rom))?;
+        contents.add_file("bootorder", Item::read_only(order.into_bytes()))?;
+        match self {
+            Self::Linux(placed) => linux_items(placed, contents)?,
+            Self::Multiboot(placed) => multiboot_items(placed, contents)?,
+            Self::Pvh(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Starts it without firmware, with ACPI's tables at the end of low RAM.
     ///
     /// # Errors
     /// If the tables do not fit.
-    pub fn directly(
-        self,
-        ram: u64,
-        acpi: impl FnOnce(u64) -> Result<Acpi, CliError>,
-    ) -> Result<Boot, RunError> {
+    pub fn directly(self, ram: u64, acpi: &acpi::loader::Files) -> Result<Boot, RunError> {
         let (low, high) = ram_split(ram);
         let tables_at = low - linux::ACPI_SPACE;
-        let acpi = acpi(tables_at)?;
-        if acpi.tables.len() as u64 > linux::ACPI_SPACE {
-            let text = "the ACPI tables are too large for a start without firmware";
+        let too_large = acpi.size() as u64 > linux::ACPI_SPACE;
+        let placed = acpi.placed(tables_at).ok().filter(|_| !too_large);
+        let Some(acpi) = placed else {
+            let text = "-bios none: the ACPI tables find no place in memory of this size (-m)";
             return Err(CliError::Usage(text.into()).into());
-        }
+        };
         let e820 = direct::e820(low, high, linux::ACPI_SPACE);
         let mut memory: Vec<(u64, Arc<[u8]>)> =
             vec![(tables_at, acpi.tables.into()), (RSDP, acpi.rsdp.into())];
@@ -158,6 +176,38 @@ impl Placed {
         };
         Ok(direct::boot(entry, memory))
     }
+}
+
+fn linux_items(placed: &linux::Placed, contents: &mut Contents) -> Result<(), ContentsError> {
+    contents.set_u32(key::CMDLINE_ADDR, LINE);
+    contents.set_u32(key::CMDLINE_SIZE, placed.line.len() as u32);
+    contents.set(key::CMDLINE_DATA, Arc::clone(&placed.line))?;
+    contents.set_u32(key::SETUP_ADDR, SETUP);
+    contents.set_u32(key::SETUP_SIZE, placed.setup.len() as u32);
+    contents.set(key::SETUP_DATA, Arc::clone(&placed.setup))?;
+    contents.set_u32(key::KERNEL_ADDR, KERNEL);
+    contents.set_u32(key::KERNEL_SIZE, placed.kernel.len() as u32);
+    contents.set(key::KERNEL_DATA, Arc::clone(&placed.kernel))?;
+    if let Some((address, bytes)) = &placed.initrd {
+        contents.set_u32(key::INITRD_ADDR, *address);
+        contents.set_u32(key::INITRD_SIZE, bytes.len() as u32);
+        contents.set(key::INITRD_DATA, Arc::clone(bytes))?;
+    }
+    Ok(())
+}
+
+/// The option ROM takes the information as the initrd.
+fn multiboot_items(
+    placed: &multiboot::Placed,
+    contents: &mut Contents,
+) -> Result<(), ContentsError> {
+    contents.set_u32(key::KERNEL_ENTRY, placed.entry);
+    contents.set_u32(key::KERNEL_ADDR, placed.address);
+    contents.set_u32(key::KERNEL_SIZE, placed.image.len() as u32);
+    contents.set(key::KERNEL_DATA, Arc::clone(&placed.image))?;
+    contents.set_u32(key::INITRD_ADDR, INFO);
+    contents.set_u32(key::INITRD_SIZE, placed.info.len() as u32);
+    contents.set(key::INITRD_DATA, placed.info.clone())
 }
 
 type Memory = Vec<(u64, Arc<[u8]>)>;
