@@ -133,7 +133,7 @@ pub fn div(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
 /// `(high:low) / by` and what is left; `by` has bit 63 set and is larger than `high`.
 /// Long division in two digits of 32 bits: portable, and without a division of 128 bits.
 #[inline]
-const fn divide_wide(high: u64, low: u64, by: u64) -> (u64, u64) {
+pub(super) const fn divide_wide(high: u64, low: u64, by: u64) -> (u64, u64) {
     const LOW: u64 = 0xFFFF_FFFF;
     /// One digit of the quotient, and the rest.
     const fn digit(rest: u64, next: u64, by: u64) -> (u64, u64) {

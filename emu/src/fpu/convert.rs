@@ -125,3 +125,17 @@ pub fn round_to_int(env: &mut Env, a: Float) -> Float {
         _ => nan::of_one(env, a).unwrap_or(a),
     }
 }
+
+/// Converts to a larger format: exact, and done even if a denormal operand's exception is unmasked.
+#[inline]
+pub fn widen(env: &mut Env, a: Float) -> Float {
+    match a.class {
+        Class::Denormal => env.raise(Exceptions::DE),
+        Class::Signaling => {
+            env.raise(Exceptions::IE);
+            return a.quieted();
+        }
+        _ => {}
+    }
+    a
+}

@@ -68,6 +68,11 @@ pub(super) fn round(env: &mut Env, shape: Shape, sign: bool, exp: i32, hi: u64, 
     Float::normal(sign, exp, sig)
 }
 
+/// As `round`, for results computed elsewhere.
+pub fn rounded(env: &mut Env, shape: Shape, sign: bool, exp: i32, sig: u128) -> Float {
+    round(env, shape, sign, exp, (sig >> 64) as u64, sig as u64)
+}
+
 /// A result whose exponent, in the shape's precision, is too large.
 #[cold]
 #[inline(never)]
@@ -77,9 +82,11 @@ fn overflow(env: &mut Env, shape: Shape, value: Float, inexact: bool) -> Float {
         if inexact {
             env.raise(Exceptions::PE);
         }
-        // Out of FSCALE's reach even so: what its exponent range cannot hold is an infinity.
+        // Only FSCALE goes so far that the biased exponent does not fit either.
         let exp = value.exp - shape.wrap;
         if exp > shape.emax {
+            env.raise(Exceptions::PE);
+            env.up = true;
             return Float::infinity(value.sign);
         }
         return Float { exp, ..value };
@@ -112,9 +119,10 @@ fn tiny(env: &mut Env, shape: Shape, sign: bool, exp: i32, hi: u64, lo: u64) -> 
     if !reaches {
         if unmasked && env.family == Family::X87 {
             env.raise(Exceptions::UE);
-            // Out of FSCALE's reach even so.
+            // Only FSCALE goes so far that the biased exponent does not fit either.
             let exp = exp + shape.wrap;
             if exp < shape.emin {
+                env.raise(Exceptions::PE);
                 env.up = false;
                 return Float::zero(sign);
             }
