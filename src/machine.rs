@@ -227,6 +227,11 @@ impl Machine {
         Ok(machine)
     }
 
+    /// The board, to look at while no run is under way or from another thread.
+    pub fn board(&self) -> &Board {
+        &self.shared.board
+    }
+
     /// The flow of the run.
     pub fn exits(&self) -> &Exits {
         &self.shared.exits

@@ -19,7 +19,7 @@ use crate::cli::{CliError, Engine, Options};
 use crate::console::Console;
 use crate::console::terminal::Raw;
 use crate::device_option::{self, Target};
-use crate::firmware::{DEFAULT_BIOS, Firmware, read_at_most};
+use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS, read_at_most};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome, Stopper};
 use crate::properties::Properties;
 use crate::run::{RunError, Session, open};
@@ -72,6 +72,10 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
 /// Firmware, or what starts the kernel without one.
 fn start_up(options: &Options, target: &mut Target) -> Result<Option<Boot>, RunError> {
     let firmware = Firmware::new(&options.firmware_dirs);
+    if target.board.vga {
+        // Without it there is no text on a display; everything else works.
+        target.parts.vga_rom = firmware.option_rom(VGA_BIOS)?;
+    }
     let line = options.append.as_deref().unwrap_or_default();
     let placed = match &options.kernel {
         None => {
@@ -134,9 +138,14 @@ fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> 
         ram,
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
         nographic: nographic(options)?,
+        vga: has_vga(options),
         boot: order::parse(options.boot.as_deref())?,
         ..BoardOptions::default()
     })
+}
+
+fn has_vga(options: &Options) -> bool {
+    options.vga.as_deref() != Some("none") && !(options.nodefaults && options.vga.is_none())
 }
 
 /// Whether the guest shall use the first serial port for want of a display.

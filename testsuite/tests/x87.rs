@@ -46,7 +46,9 @@ fn encodings() -> Vec<(Code, Vec<u8>)> {
             for prefix in [&[][..], &[0x66]] {
                 let mut bytes = prefix.to_vec();
                 bytes.extend([opcode, modrm]);
-                let code = Decoder::new(64, &bytes, DecoderOptions::AMD).decode().code();
+                let code = Decoder::new(64, &bytes, DecoderOptions::AMD)
+                    .decode()
+                    .code();
                 let same = found.last().is_some_and(|(last, _)| *last == code);
                 if code != Code::INVALID && !(same && !prefix.is_empty()) {
                     found.push((code, bytes));
@@ -120,7 +122,10 @@ fn operand(random: &mut Random) -> Vec<u8> {
             let (sig, head) = register(random);
             [&sig.to_le_bytes()[..], &head.to_le_bytes()].concat()
         }
-        4 => random.pick(&[0i64, 1, -1, 0x7FFF, -0x8000, i64::MIN, i64::MAX]).to_le_bytes().to_vec(),
+        4 => random
+            .pick(&[0i64, 1, -1, 0x7FFF, -0x8000, i64::MIN, i64::MAX])
+            .to_le_bytes()
+            .to_vec(),
         5 => {
             let digits = (0..9).map(|_| (random.below(10) << 4 | random.below(10)) as u8);
             let mut digits: Vec<u8> = digits.collect();
@@ -168,7 +173,10 @@ fn state(random: &mut Random) -> Fpu {
         let value = register(random);
         for at in 0..8 {
             let nudge = random.below(3).wrapping_sub(1);
-            fpu.regs[at] = (value.0.wrapping_add(nudge), value.1 ^ (random.draw() as u16) << 15);
+            fpu.regs[at] = (
+                value.0.wrapping_add(nudge),
+                value.1 ^ (random.draw() as u16) << 15,
+            );
         }
     }
     fpu

@@ -1,3 +1,4 @@
 //! What stands behind a device on the host side.
 
 pub mod chardev;
+pub mod display;

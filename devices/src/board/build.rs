@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::backend::chardev::Chardev;
+use crate::backend::display::Display;
 pub use crate::board::Parts;
 use crate::board::pc::{self, Isa};
 use crate::board::{BoardOptions, Wiring};
@@ -193,6 +194,12 @@ impl Board {
         let own = self.core.blocks.all().into_iter().cloned();
         let bars = self.core.pci.memory().into_iter();
         own.chain(bars.map(|backing| backing.block)).collect()
+    }
+
+    /// Looks at what is on the screen; `None` if there is no display adapter. Guest accesses to it
+    /// wait meanwhile.
+    pub fn display<T>(&self, look: impl FnOnce(&dyn Display) -> T) -> Option<T> {
+        self.core.pci.display(look)
     }
 
     /// The interrupt chips, for the processors.
