@@ -128,7 +128,11 @@ pub fn run(
             debug_exit: Some(DEBUG_EXIT),
             debugcon: Some(DEBUGCON),
         },
-        parts: Parts { bios, chardevs },
+        parts: Parts {
+            bios,
+            chardevs,
+            ..Parts::default()
+        },
         cpu: run.cpu.clone(),
         icount: run.icount,
         no_reboot: true,

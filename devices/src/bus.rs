@@ -504,6 +504,14 @@ impl Bus {
         self.next_deadline()
     }
 
+    /// Polls every device, due or not; returns the next deadline of all.
+    pub fn poll_all(&self) -> Option<Duration> {
+        for slot in &self.slots {
+            self.visit(slot, |_| ());
+        }
+        self.next_deadline()
+    }
+
     /// Hardware reset of every device, in the order they were added.
     pub fn reset_all(&self) {
         for slot in &self.slots {

@@ -19,6 +19,7 @@ pub mod bus;
 pub mod chips;
 pub mod debugcon;
 pub mod i440fx;
+pub mod i8042;
 pub mod i8254;
 pub mod i8259;
 pub mod ioapic;

@@ -1,3 +1,5 @@
 //! What stands behind a device on the host side.
 
 pub mod chardev;
+pub mod input;
+pub mod keys;

@@ -221,6 +221,12 @@ impl Board {
         earlier(self.bus.poll_due(now), self.core.chips.poll(now))
     }
 
+    /// Lets every device look at its backends: after the host has fed one. Returns the next deadline.
+    pub fn poll_backends(&self) -> Option<Duration> {
+        let now = self.clock.now();
+        earlier(self.bus.poll_all(), self.core.chips.poll(now))
+    }
+
     /// Hardware reset of all devices in row order, of A20, of the interrupt chips and the map. RAM
     /// keeps its contents. The processors stand still meanwhile.
     pub fn reset(&self) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::chardev::Chardev;
+use crate::backend::input::Input;
 use crate::memory_map::BusMaster;
 use crate::{Clock, IrqLine, Requests};
 
@@ -43,6 +44,8 @@ pub struct Parts {
     pub bios: Vec<u8>,
     /// Character backends by the name of the row they belong to.
     pub chardevs: BTreeMap<&'static str, Chardev>,
+    /// The user's hands: keyboard, mouse, power button.
+    pub input: Input,
 }
 
 /// What a user can choose of the machine.
