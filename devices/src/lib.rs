@@ -23,6 +23,7 @@ pub mod chips;
 pub mod debugcon;
 pub mod fw_cfg;
 pub mod i440fx;
+pub mod i8042;
 pub mod i8254;
 pub mod i8259;
 pub mod ioapic;

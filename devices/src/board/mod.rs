@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::chardev::Chardev;
+use crate::backend::input::Input;
 use crate::fw_cfg;
 use crate::memory_map::BusMaster;
 use crate::{Clock, IrqLine, Requests};
@@ -49,6 +50,8 @@ pub struct Parts {
     pub fw_cfg: fw_cfg::Contents,
     /// The VGA BIOS, in the adapter's expansion ROM; without it there is no such ROM.
     pub vga_rom: Option<Vec<u8>>,
+    /// The user's hands: keyboard, mouse, power button.
+    pub input: Input,
 }
 
 /// What a user can choose of the machine.
