@@ -7,8 +7,8 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::form::{Kind, kind, row, step};
 use super::{Row, UNDEFINED};
-use crate::arch::segment::Seg;
 use crate::arch::Cr4;
+use crate::arch::segment::Seg;
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::Access;

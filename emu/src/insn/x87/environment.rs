@@ -26,7 +26,8 @@ const STACK: usize = 80;
 /// word, from bit 12 on.
 fn linear_pointers(cpu: &Cpu) -> [u32; 4] {
     let fpu = &cpu.fpu;
-    let linear = |selector: u16, offset: u64| (u32::from(selector) << 4).wrapping_add(offset as u32);
+    let linear =
+        |selector: u16, offset: u64| (u32::from(selector) << 4).wrapping_add(offset as u32);
     let (code, data) = (linear(fpu.fcs, fpu.fip), linear(fpu.fds, fpu.fdp));
     let split = |linear: u32| [linear & 0xFFFF, linear >> 16 << 12];
     let ([ip, ip_high], [dp, dp_high]) = (split(code), split(data));
@@ -39,7 +40,12 @@ fn words<const WIDE: bool>(cpu: &Cpu) -> [u32; WORDS] {
     let heads = [fpu.fcw, fpu.fsw, tags(cpu)].map(|word| u32::from(word) | RESERVED);
     let pointers = if cpu.real_or_vm86() {
         let [ip, ip_high, dp, dp_high] = linear_pointers(cpu);
-        [ip | RESERVED, ip_high & 0xFFF_FFFF, dp | RESERVED, dp_high & 0xFFF_FFFF]
+        [
+            ip | RESERVED,
+            ip_high & 0xFFF_FFFF,
+            dp | RESERVED,
+            dp_high & 0xFFF_FFFF,
+        ]
     } else {
         let opcode = if WIDE { u32::from(fpu.fop) << 16 } else { 0 };
         [
@@ -73,7 +79,9 @@ fn tags(cpu: &Cpu) -> u16 {
 
 /// The abridged tags of a full tag word.
 fn abridged(tags: u32) -> u8 {
-    (0..8).fold(0, |full, at| full | u8::from(tags >> (2 * at) & 3 != 3) << at)
+    (0..8).fold(0, |full, at| {
+        full | u8::from(tags >> (2 * at) & 3 != 3) << at
+    })
 }
 
 /// Writes the environment, with `behind` bytes more found writable.
@@ -171,7 +179,10 @@ fn frstor<W: Raw, const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raise
     for (k, register) in registers.iter_mut().enumerate() {
         let at = end.wrapping_add(10 * k as u64) & cpu.linear_mask;
         let low = cpu.read_linear(at, stack)?;
-        *register = (low, cpu.read_linear(at.wrapping_add(8) & cpu.linear_mask, stack)?);
+        *register = (
+            low,
+            cpu.read_linear(at.wrapping_add(8) & cpu.linear_mask, stack)?,
+        );
     }
     take::<WIDE>(cpu, words);
     for (k, register) in (0..).zip(registers) {

@@ -80,13 +80,13 @@ fn load_register(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 /// Constants to 128 bits, of which the x87 keeps 64 as RC says: exponent and significand.
 const CONSTANTS: [(i32, u128); 7] = [
-    (0, 1 << 127),                                  // 1
-    (1, 0xD49A_784B_CD1B_8AFE_492B_F6FF_4DAF_DB4C), // log2 10
-    (0, 0xB8AA_3B29_5C17_F0BB_BE87_FED0_691D_3E88), // log2 e
-    (1, 0xC90F_DAA2_2168_C234_C4C6_628B_80DC_1CD1), // pi
+    (0, 1 << 127),                                   // 1
+    (1, 0xD49A_784B_CD1B_8AFE_492B_F6FF_4DAF_DB4C),  // log2 10
+    (0, 0xB8AA_3B29_5C17_F0BB_BE87_FED0_691D_3E88),  // log2 e
+    (1, 0xC90F_DAA2_2168_C234_C4C6_628B_80DC_1CD1),  // pi
     (-2, 0x9A20_9A84_FBCF_F798_8F89_59AC_0B7C_9178), // log10 2
     (-1, 0xB172_17F7_D1CF_79AB_C9E3_B398_03F2_F6AF), // ln 2
-    (0, 0),                                         // 0
+    (0, 0),                                          // 0
 ];
 
 fn constant<const K: usize>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {

@@ -11,6 +11,7 @@
 pub(super) mod arith;
 pub(super) mod compare;
 pub(super) mod control;
+pub(super) mod elementary;
 pub(super) mod environment;
 pub(super) mod load;
 pub(super) mod store;

@@ -121,7 +121,13 @@ fn fprem<const NEAREST: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
         cpu.fpu.fsw &= !C2;
         return Ok(());
     }
-    let bit = |k: u32, code: u16| if result.quotient >> k & 1 != 0 { code } else { 0 };
+    let bit = |k: u32, code: u16| {
+        if result.quotient >> k & 1 != 0 {
+            code
+        } else {
+            0
+        }
+    };
     let (cleared, codes) = if result.partial {
         (C0 | C1 | C2 | C3, C2)
     } else if result.value.is_nan() {
