@@ -8,6 +8,7 @@ use iced_x86::{Code, Decoder, DecoderOptions};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use testsuite::case::Place;
 use testsuite::host::{self, Session};
 use testsuite::layout::DATA;
 use testsuite::random::Random;
@@ -320,6 +321,52 @@ fn every_exact_instruction_agrees() {
     for _ in 0..CASES {
         let (code, bytes) = &encodings[random.below(encodings.len() as u64) as usize];
         let input = input(&mut random, bytes);
+        sides.compare(*code, &input, &mut |_, _| {});
+    }
+    sides.check();
+}
+
+/// Every memory form at every kind of place, with and without alignment checks.
+#[test]
+fn operands_that_cross_and_fault() {
+    let Some(mut sides) = Sides::open() else {
+        return;
+    };
+    let mut random = Random::new(SEED);
+    for (code, bytes) in shown(|_| true) {
+        let info = Decoder::new(64, &bytes, DecoderOptions::AMD).decode();
+        let size = info.memory_size().size() as u64;
+        if size == 0 {
+            continue;
+        }
+        for &place in Place::ALL {
+            for check in [false, true] {
+                for shift in [0, 2, 4, 8] {
+                    let mut input = input(&mut random, &bytes);
+                    input.code.truncate(bytes.len());
+                    let address = place.address(size).wrapping_add(shift);
+                    input.gpr[Gpr::Rsi as usize] = address;
+                    input.rflags.set(RFlags::AC, check);
+                    sides.compare(code, &input, &mut |_, _| {});
+                }
+            }
+        }
+    }
+    sides.check();
+}
+
+/// Code of 32 bits has the same instructions, and stores other pointers.
+#[test]
+fn code_of_32_bits_agrees() {
+    let Some(mut sides) = Sides::open() else {
+        return;
+    };
+    let encodings = shown(|code| !ELEMENTARY.contains(code));
+    let mut random = Random::new(SEED + 1);
+    for _ in 0..CASES / 10 {
+        let (code, bytes) = &encodings[random.below(encodings.len() as u64) as usize];
+        let mut input = input(&mut random, bytes);
+        input.mode = Mode::Compat32;
         sides.compare(*code, &input, &mut |_, _| {});
     }
     sides.check();
