@@ -88,7 +88,10 @@ fn abridged(tags: u32) -> u8 {
 fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, behind: usize) -> Result<(u64, bool), Raised> {
     let len = WORDS * W::BYTES;
     let (linear, stack) = cpu.x87_operand(i, len + behind, Access::Write)?;
-    cpu.x87_probe(linear, len + behind, stack)?;
+    // The first word, then the last byte, as processors do.
+    let last = linear.wrapping_add((len + behind) as u64 - 1) & cpu.linear_mask;
+    cpu.probe_write(linear, W::BYTES, stack)?;
+    cpu.probe_write(last, 1, stack)?;
     let words = if W::BYTES == 4 {
         words::<true>(cpu)
     } else {
@@ -112,6 +115,9 @@ struct Environment {
 fn read<W: Raw>(cpu: &mut Cpu, i: &Insn, behind: usize) -> Result<Environment, Raised> {
     let len = WORDS * W::BYTES;
     let (linear, stack) = cpu.x87_operand(i, len + behind, Access::Read)?;
+    let last = linear.wrapping_add((len + behind) as u64 - 1) & cpu.linear_mask;
+    cpu.read_linear::<W>(linear, stack)?;
+    cpu.read_linear::<u8>(last, stack)?;
     let mut words = [0; WORDS];
     for (k, word) in words.iter_mut().enumerate() {
         let at = linear.wrapping_add((k * W::BYTES) as u64) & cpu.linear_mask;
@@ -152,14 +158,24 @@ fn fnstenv<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
+/// Registers in memory go by words, so that alignment checks find nothing in them.
+const PIECES: [u64; 5] = [0, 2, 4, 6, 8];
+
+/// Where the word `at` bytes into ST(`k`) is, with the registers from `start` on.
+fn piece(cpu: &Cpu, start: u64, k: u8, at: u64) -> u64 {
+    start.wrapping_add(10 * u64::from(k) + at) & cpu.linear_mask
+}
+
 fn fnsave<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.x87_present()?;
     let (end, stack) = write::<W>(cpu, i, STACK)?;
     for k in 0..8 {
         let (low, high) = cpu.fpu.regs[cpu.st(k)];
-        let at = end.wrapping_add(10 * u64::from(k)) & cpu.linear_mask;
-        cpu.write_linear(at, low, stack)?;
-        cpu.write_linear(at.wrapping_add(8) & cpu.linear_mask, high, stack)?;
+        let image = u128::from(low) | u128::from(high) << 64;
+        for at in PIECES {
+            let to = piece(cpu, end, k, at);
+            cpu.write_linear(to, (image >> (8 * at)) as u16, stack)?;
+        }
     }
     cpu.x87_init();
     Ok(())
@@ -175,19 +191,17 @@ fn fldenv<W: Raw, const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raise
 fn frstor<W: Raw, const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.x87_begin()?;
     let Environment { words, end, stack } = read::<W>(cpu, i, STACK)?;
-    let mut registers = [(0u64, 0u16); 8];
-    for (k, register) in registers.iter_mut().enumerate() {
-        let at = end.wrapping_add(10 * k as u64) & cpu.linear_mask;
-        let low = cpu.read_linear(at, stack)?;
-        *register = (
-            low,
-            cpu.read_linear(at.wrapping_add(8) & cpu.linear_mask, stack)?,
-        );
+    let mut registers = [0u128; 8];
+    for (k, register) in (0..).zip(&mut registers) {
+        for at in PIECES {
+            let from = piece(cpu, end, k, at);
+            *register |= u128::from(cpu.read_linear::<u16>(from, stack)?) << (8 * at);
+        }
     }
     take::<WIDE>(cpu, words);
     for (k, register) in (0..).zip(registers) {
         let at = cpu.st(k);
-        cpu.fpu.regs[at] = register;
+        cpu.fpu.regs[at] = (register as u64, (register >> 64) as u16);
     }
     Ok(())
 }

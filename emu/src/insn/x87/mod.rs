@@ -11,6 +11,7 @@
 pub(super) mod arith;
 pub(super) mod compare;
 pub(super) mod control;
+pub(super) mod elementary;
 pub(super) mod environment;
 pub(super) mod load;
 pub(super) mod store;
@@ -207,22 +208,20 @@ impl Cpu {
     fn x87_store80(&mut self, i: &Insn, bits: (u64, u16)) -> Result<(), Raised> {
         const PAGE: u64 = 4096;
         let (linear, stack) = self.x87_operand(i, 10, Access::Write)?;
-        let high = linear.wrapping_add(8) & self.linear_mask;
         if linear % PAGE > PAGE - 10 {
             // What the second page may refuse, it refuses before the first is written.
-            self.probe_write(high, 2, stack)?;
+            self.x87_probe80(linear, stack)?;
         }
+        let high = linear.wrapping_add(8) & self.linear_mask;
         self.write_linear(linear, bits.0, stack)?;
         self.write_linear(high, bits.1, stack)
     }
-}
 
-impl Cpu {
-    /// Raises what a write of `len` bytes would, piece by piece so that alignment is each piece's.
-    fn x87_probe(&mut self, linear: u64, len: usize, stack: bool) -> Result<(), Raised> {
-        let last = linear.wrapping_add(len as u64 - 2) & self.linear_mask;
-        self.probe_write(linear, 2, stack)?;
-        self.probe_write(last, 2, stack)
+    #[cold]
+    fn x87_probe80(&mut self, linear: u64, stack: bool) -> Result<(), Raised> {
+        let high = linear.wrapping_add(8) & self.linear_mask;
+        self.probe_write(linear, 8, stack)?;
+        self.probe_write(high, 2, stack)
     }
 }
 

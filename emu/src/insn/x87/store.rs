@@ -9,6 +9,7 @@ use super::{C1, INDEFINITE, SF, ST0};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::fpu::{self, Env, Exceptions, F32, F64, Float, Format, Int, Rounding, narrow};
+use crate::mem::Access;
 
 /// Bits of FBSTP's indefinite.
 const BCD_INDEFINITE: (u64, u16) = (0xC000_0000_0000_0000, 0xFFFF);
@@ -17,6 +18,8 @@ const BCD_INDEFINITE: (u64, u16) = (0xC000_0000_0000_0000, 0xFFFF);
 trait Target: 'static {
     /// What is written.
     type Bits: Copy;
+    /// Its length.
+    const LEN: usize = size_of::<Self::Bits>();
     /// What an invalid operation writes.
     const INDEFINITE: Self::Bits;
     /// The bits for a value. What they are after an exception that is not masked does not matter.
@@ -94,6 +97,7 @@ impl Target for ToI64 {
 
 impl Target for ToBcd {
     type Bits = (u64, u16);
+    const LEN: usize = 10;
     const INDEFINITE: (u64, u16) = BCD_INDEFINITE;
     fn of(env: &mut Env, value: Float) -> (u64, u16) {
         fpu::to_bcd(env, value).unwrap_or(Self::INDEFINITE)
@@ -105,6 +109,7 @@ impl Target for ToBcd {
 
 impl<T: Target> Target for Cut<T> {
     type Bits = T::Bits;
+    const LEN: usize = T::LEN;
     const INDEFINITE: T::Bits = T::INDEFINITE;
     fn of(env: &mut Env, value: Float) -> T::Bits {
         env.rounding = Rounding::Zero;
@@ -113,6 +118,16 @@ impl<T: Target> Target for Cut<T> {
     fn write(cpu: &mut Cpu, i: &Insn, bits: T::Bits) -> Result<(), Raised> {
         T::write(cpu, i, bits)
     }
+}
+
+/// Raises what the store would that does not happen.
+#[cold]
+fn probe(cpu: &mut Cpu, i: &Insn, len: usize) -> Result<(), Raised> {
+    let (linear, stack) = cpu.x87_operand(i, len, Access::Write)?;
+    if len == 10 {
+        return cpu.x87_probe80(linear, stack);
+    }
+    cpu.probe_write(linear, len, stack)
 }
 
 /// ST(0) to memory, converted; then pops if `POP`.
@@ -132,7 +147,10 @@ fn store<T: Target, const POP: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Rais
     let stored = (env.unmasked() - Exceptions::PE).is_empty();
     if stored {
         T::write(cpu, i, bits)?;
-    } else if !(env.unmasked() & (Exceptions::OE | Exceptions::UE)).is_empty() {
+    } else {
+        probe(cpu, i, T::LEN)?;
+    }
+    if !stored && !(env.unmasked() & (Exceptions::OE | Exceptions::UE)).is_empty() {
         // Nothing was rounded to what would have been stored.
         env.flags -= Exceptions::PE;
         env.up = false;
@@ -155,6 +173,8 @@ fn store80(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     if full || masked {
         let bits = if full { cpu.fpu.regs[at] } else { INDEFINITE };
         cpu.x87_store80(i, bits)?;
+    } else {
+        probe(cpu, i, 10)?;
     }
     cpu.x87_note(i);
     if full {
