@@ -48,6 +48,20 @@ pub struct Options {
     /// BIOS image, mapped to end at 4 GiB and at 1 MiB.
     #[arg(long, value_name = "FILE", help_heading = "Guest")]
     pub bios: Option<PathBuf>,
+    /// What to boot: order=cad,once=d (a floppy, c disk, d CD-ROM, n network), menu=on, strict=on,
+    /// splash=FILE, splash-time=MS, reboot-timeout=MS.
+    #[arg(long, value_name = "order=...", help_heading = "Guest")]
+    pub boot: Vec<String>,
+    /// The machine's UUID.
+    #[arg(long, value_name = "UUID", help_heading = "Guest")]
+    pub uuid: Option<String>,
+    /// A file for firmware and guest; its contents are a file's, or the text itself.
+    #[arg(
+        long = "fw_cfg",
+        value_name = "name=opt/NAME,file=FILE|string=TEXT",
+        help_heading = "Guest"
+    )]
+    pub fw_cfg: Vec<String>,
     /// Parts of the built-in guest to run, by name; `help` lists them.
     #[arg(long, value_name = "NAME,...", help_heading = "Guest")]
     pub parts: Option<String>,
@@ -331,6 +345,9 @@ impl Options {
             ("-serial", !self.serial.is_empty()),
             ("-debugcon", self.debugcon.is_some()),
             ("-rtc", self.rtc.is_some()),
+            ("-boot", !self.boot.is_empty()),
+            ("-uuid", self.uuid.is_some()),
+            ("-fw_cfg", !self.fw_cfg.is_empty()),
         ];
         match rows.iter().find(|(_, is_given)| *is_given) {
             Some((given, _)) => Err(CliError::NeedsBios { given }),

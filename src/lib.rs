@@ -5,6 +5,7 @@ pub mod calendar;
 pub mod cli;
 pub mod embedded;
 pub mod exits;
+pub mod firmware;
 pub mod guest;
 pub mod machine;
 pub mod properties;

@@ -9,6 +9,7 @@ use accel::{Accel, AccelError, CpuModel};
 use devices::backend::chardev::Chardev;
 use devices::board::BoardOptions;
 use devices::board::build::Parts;
+use devices::fw_cfg::ContentsError;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
@@ -16,6 +17,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use crate::calendar;
 use crate::cli::{CliError, Engine, LOG_ITEMS, Options};
 use crate::embedded::{self, EmbeddedError, Report};
+use crate::firmware;
 use crate::guest;
 use crate::machine::{Machine, MachineConfig, Outcome, VmError};
 use crate::properties::{Properties, PropertyError, nearest};
@@ -59,6 +61,14 @@ pub enum RunError {
     NeedsTcg {
         /// The option.
         option: &'static str,
+    },
+    /// Something firmware cannot be told.
+    #[error("-fw_cfg {given}: {source}")]
+    FwCfg {
+        /// The option's value.
+        given: String,
+        /// What is wrong.
+        source: ContentsError,
     },
     /// The output is gone.
     #[error("standard output: {0}")]
@@ -154,7 +164,7 @@ fn create(path: &Path) -> Result<File, RunError> {
     File::create(path).map_err(|error| file_error(path, &error.to_string()))
 }
 
-fn file_error(path: &Path, problem: &str) -> RunError {
+pub(crate) fn file_error(path: &Path, problem: &str) -> RunError {
     RunError::File {
         path: path.to_path_buf(),
         problem: problem.to_string(),
@@ -351,6 +361,7 @@ fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunE
             .chardevs
             .insert("debugcon", chardev("-debugcon", given)?);
     }
+    firmware::add_files(&mut parts.fw_cfg, options)?;
     let config = MachineConfig {
         board,
         parts,
@@ -372,6 +383,11 @@ fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> 
         ram,
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
         debugcon: options.debugcon.as_ref().map(|_| DEBUGCON),
+        boot: firmware::boot(&options.boot)?,
+        uuid: options
+            .uuid
+            .as_deref()
+            .map_or(Ok([0; 16]), firmware::uuid)?,
         ..BoardOptions::default()
     };
     for device in &options.device {
