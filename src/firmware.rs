@@ -152,7 +152,7 @@ fn boot_order(given: &str) -> Result<BootOrder, RunError> {
             'n' => BootDevice::Network,
             _ => return Err(wrong()),
         };
-        let twice = given[..at].contains(letter);
+        let twice = given.chars().take(at).any(|before| before == letter);
         let place = order.get_mut(at).filter(|_| !twice).ok_or_else(wrong)?;
         *place = Some(device);
     }

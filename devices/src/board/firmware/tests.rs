@@ -132,8 +132,8 @@ fn devices_to_boot_from_are_lines() {
 fn waits_are_files() {
     let mut options = stock();
     let wait = |options: &BoardOptions, name| {
-        let file = told(options).file(name).map(|file| file.data.to_vec());
-        file
+        let contents = told(options);
+        contents.file(name).map(|file| file.data.to_vec())
     };
     assert_eq!(wait(&options, "etc/boot-fail-wait"), Some(vec![0xFF; 4]));
     assert_eq!(wait(&options, "etc/boot-menu-wait"), None);
