@@ -66,10 +66,13 @@ pub struct Options {
     /// The kernel's command line.
     #[arg(long, value_name = "LINE", help_heading = "Guest")]
     pub append: Option<String>,
-    /// Boot order: letters of a (floppy), c (disk), d (CD-ROM), n (network), or order=, once=,
-    /// menu=on|off, splash-time=MS, reboot-timeout=MS, strict=on|off.
-    #[arg(long, value_name = "ORDER", help_heading = "Guest")]
-    pub boot: Option<String>,
+    /// What to boot: order=cad,once=d (a floppy, c disk, d CD-ROM, n network), menu=on, strict=on,
+    /// splash=FILE, splash-time=MS, reboot-timeout=MS.
+    #[arg(long, value_name = "order=...", help_heading = "Guest")]
+    pub boot: Vec<String>,
+    /// The machine's UUID.
+    #[arg(long, value_name = "UUID", help_heading = "Guest")]
+    pub uuid: Option<String>,
     /// Parts of the built-in guest to run, by name; `help` lists them.
     #[arg(long, value_name = "NAME,...", help_heading = "Guest")]
     pub parts: Option<String>,
@@ -442,7 +445,9 @@ impl Options {
             &self.hdd,
             &self.cdrom,
         ];
-        images.iter().any(|image| image.is_some()) || !self.drive.is_empty() || self.boot.is_some()
+        images.iter().any(|image| image.is_some())
+            || !self.drive.is_empty()
+            || !self.boot.is_empty()
     }
 
     /// Checks that no option is given that only a guest of the user's could use.

@@ -10,6 +10,7 @@ pub mod device_option;
 pub mod embedded;
 pub mod exits;
 pub mod firmware;
+pub mod firmware_options;
 pub mod guest;
 pub mod machine;
 pub mod pc;

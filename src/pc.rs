@@ -7,22 +7,19 @@ use std::thread;
 use devices::acpi;
 use devices::board::BoardOptions;
 use devices::board::firmware::description;
-use devices::fw_cfg::Item;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::backends::Backends;
-use crate::boot::order;
 use crate::boot::start::Request;
-use crate::calendar;
 use crate::cli::{CliError, Engine, Options};
 use crate::console::Console;
 use crate::console::terminal::Raw;
 use crate::device_option::{self, Target};
-use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS, read_at_most};
+use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome, Stopper};
-use crate::properties::Properties;
 use crate::run::{RunError, Session, open};
+use crate::{calendar, firmware_options};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
 const DEBUGCON: u16 = 0x402;
@@ -42,9 +39,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         ..Target::default()
     };
     plug_in(options, &mut target)?;
-    for given in &options.fw_cfg {
-        add_fw_cfg(&mut target, given)?;
-    }
+    firmware_options::add_files(&mut target.parts.fw_cfg, options)?;
     let boot = start_up(options, &mut target)?;
     let Target {
         board,
@@ -139,7 +134,11 @@ fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> 
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
         nographic: nographic(options)?,
         vga: has_vga(options),
-        boot: order::parse(options.boot.as_deref())?,
+        boot: firmware_options::boot(&options.boot)?,
+        uuid: match &options.uuid {
+            Some(given) => firmware_options::uuid(given)?,
+            None => [0; 16],
+        },
         ..BoardOptions::default()
     })
 }
@@ -190,30 +189,6 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
         target.parts.chardevs.insert("com1", chardev);
     }
     Ok(())
-}
-
-/// One `-fw_cfg`: a file for the guest's firmware.
-fn add_fw_cfg(target: &mut Target, given: &str) -> Result<(), RunError> {
-    /// Largest file taken.
-    const MOST: usize = 256 << 20;
-    let wrong = |source| RunError::Property {
-        option: "-fw_cfg",
-        given: given.to_string(),
-        source,
-    };
-    let usage = |problem: &str| CliError::Usage(format!("-fw_cfg {given}: {problem}"));
-    let properties = Properties::parse(given).map_err(wrong)?;
-    properties
-        .only(&["name", "file", "string"])
-        .map_err(wrong)?;
-    let name = properties.get("name").or(properties.head());
-    let name = name.ok_or_else(|| usage("needs name="))?;
-    let data = match (properties.get("file"), properties.get("string")) {
-        (Some(path), None) => read_at_most(Path::new(path), MOST, "fw_cfg")?,
-        (None, Some(text)) => text.as_bytes().to_vec(),
-        _ => return Err(usage("needs file= or string=").into()),
-    };
-    Ok(target.parts.fw_cfg.add_file(name, Item::read_only(data))?)
 }
 
 /// Standard input becomes the peer of the device that has standard output.

@@ -3,13 +3,11 @@
 //! - [`linux`]: bzImage by the Linux boot protocol, through fw_cfg or directly
 //! - [`elf`]: ELF files; [`multiboot`]: Multiboot 1; [`pvh`]: the PVH entry
 //! - [`start`]: which way; [`direct`]: the machine as firmware would leave it, where there is none
-//! - [`order`]: `-boot`
 
 pub mod direct;
 pub mod elf;
 pub mod linux;
 pub mod multiboot;
-pub mod order;
 pub mod pvh;
 pub mod start;
 

@@ -82,12 +82,10 @@ fn packaged(opcode: &[u8], rest: &[u8]) -> Aml {
 
 /// The length counts itself: six bits in one byte, or four and eight for each of up to three more.
 fn package_length(rest: usize) -> Vec<u8> {
-    if rest < 0x3F {
-        return vec![rest as u8 + 1];
-    }
     let more = match rest {
-        ..0xFFE => 1,
-        ..0xF_FFFD => 2,
+        ..0x3F => return vec![rest as u8 + 1],
+        0x3F..0xFFE => 1,
+        0xFFE..0xF_FFFD => 2,
         _ => 3,
     };
     let length = rest + 1 + more;
@@ -119,9 +117,9 @@ pub fn int(value: u64) -> Aml {
     let (opcode, length) = match value {
         0 => (op::ZERO, 0),
         1 => (op::ONE, 0),
-        ..=0xFF => (op::BYTE, 1),
-        ..=0xFFFF => (op::WORD, 2),
-        ..=0xFFFF_FFFF => (op::DWORD, 4),
+        2..=0xFF => (op::BYTE, 1),
+        0x100..=0xFFFF => (op::WORD, 2),
+        0x1_0000..=0xFFFF_FFFF => (op::DWORD, 4),
         _ => (op::QWORD, 8),
     };
     let mut code = vec![opcode];

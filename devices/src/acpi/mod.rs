@@ -65,12 +65,10 @@ impl Description {
     /// First and last address of the window below 4 GiB in which BARs are placed. It begins where SeaBIOS
     /// has it begin, not at the end of RAM: what lies between belongs to nobody.
     fn pci_window(&self) -> (u32, u32) {
-        let first = match ram_split(self.ram).0 {
-            ..=0x8000_0000 => 0x8000_0000,
-            ..=0xC000_0000 => 0xC000_0000,
-            _ => 0xE000_0000,
-        };
-        (first, IO_APIC - 1)
+        let low = ram_split(self.ram).0;
+        let starts = [0x8000_0000u32, 0xC000_0000];
+        let first = starts.into_iter().find(|first| low <= u64::from(*first));
+        (first.unwrap_or(0xE000_0000), IO_APIC - 1)
     }
 
     /// The same above RAM: 2 GiB.

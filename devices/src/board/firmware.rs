@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::acpi::{self, Description, loader};
-use crate::board::{BoardOptions, Parts, pc};
+use crate::board::{BoardOptions, Boot, Parts, pc};
 use crate::fw_cfg::{Contents, Item, key};
 use crate::memory_map::{HIGH_RAM, HT_HOLE, ram_split};
 use crate::pci;
@@ -101,7 +101,7 @@ fn files(options: &BoardOptions) -> Vec<(&'static str, Arc<[u8]>)> {
     let fail_wait = options.boot.reboot_timeout.unwrap_or(FOR_EVER);
     let mut files: Vec<(&str, Vec<u8>)> = vec![
         ("bios-geometry", Vec::new()),
-        ("bootorder", Vec::new()),
+        ("bootorder", boot_order(&options.boot)),
         (loader::RSDP_FILE, tables.rsdp_file()),
         (loader::TABLES_FILE, tables.tables_file()),
         ("etc/boot-fail-wait", fail_wait.to_le_bytes().to_vec()),
@@ -120,6 +120,20 @@ fn files(options: &BoardOptions) -> Vec<(&'static str, Arc<[u8]>)> {
         .into_iter()
         .map(|(name, data)| (name, data.into()))
         .collect()
+}
+
+/// The devices' paths, a line each, with a zero behind the last; nothing if there is none.
+fn boot_order(boot: &Boot) -> Vec<u8> {
+    /// The line behind which firmware stops.
+    const STOP: &str = "HALT";
+    if boot.devices.is_empty() {
+        return Vec::new();
+    }
+    let last = boot.strict.then_some(STOP);
+    let lines = boot.devices.iter().map(String::as_str).chain(last);
+    let mut file = lines.collect::<Vec<_>>().join("\n").into_bytes();
+    file.push(0);
+    file
 }
 
 fn e820_file(options: &BoardOptions) -> Vec<u8> {

@@ -130,7 +130,7 @@ pub enum BootDevice {
 pub type BootOrder = [Option<BootDevice>; 3];
 
 /// How firmware is to boot (`-boot`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
     /// What to boot from.
     pub order: BootOrder,
@@ -142,6 +142,10 @@ pub struct Boot {
     pub splash_time: Option<u16>,
     /// After how many milliseconds to start again when there is nothing to boot.
     pub reboot_timeout: Option<u32>,
+    /// Devices to boot from before any other (`bootindex`): their Open Firmware paths, the first first.
+    pub devices: Vec<String>,
+    /// Boot from no device but these, if there are any.
+    pub strict: bool,
 }
 
 impl Default for Boot {
@@ -154,6 +158,8 @@ impl Default for Boot {
             menu: false,
             splash_time: None,
             reboot_timeout: None,
+            devices: Vec::new(),
+            strict: false,
         }
     }
 }

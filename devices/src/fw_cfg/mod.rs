@@ -169,7 +169,7 @@ impl FwCfg {
     /// Runs the command at `address`, and tells the guest in its control field how it went.
     fn run(&mut self, address: u64) {
         let mut command = [0; 16];
-        let result = self.from_ram(address, &mut command).and_then(|()| {
+        let result = self.read_ram(address, &mut command).and_then(|()| {
             let [control, length] = [0, 4].map(|at| be_u32(&command, at));
             let target = u64::from(be_u32(&command, 8)) << 32 | u64::from(be_u32(&command, 12));
             self.transfer(control, length, target)
@@ -206,7 +206,7 @@ impl FwCfg {
         let bytes = length.min(self.rest().len() as u32);
         let mut at = address;
         for chunk in self.rest()[..bytes as usize].chunks(CHUNK as usize) {
-            to_ram(&memory, at, chunk)?;
+            write_ram(&memory, at, chunk)?;
             at = at.saturating_add(chunk.len() as u64);
         }
         self.skip(bytes);
@@ -214,7 +214,7 @@ impl FwCfg {
         let mut left = u64::from(length - bytes);
         while left > 0 {
             let count = left.min(CHUNK);
-            to_ram(&memory, at, &zeros[..count as usize])?;
+            write_ram(&memory, at, &zeros[..count as usize])?;
             at = at.saturating_add(count);
             left -= count;
         }
@@ -230,13 +230,13 @@ impl FwCfg {
         };
         let mut item = item.clone();
         let offset = self.registers.offset as usize;
-        self.from_ram(address, &mut item[offset..][..length as usize])?;
+        self.read_ram(address, &mut item[offset..][..length as usize])?;
         self.registers.written.insert(key, item);
         self.skip(length);
         Ok(())
     }
 
-    fn from_ram(&self, address: u64, data: &mut [u8]) -> Result<(), NotRam> {
+    fn read_ram(&self, address: u64, data: &mut [u8]) -> Result<(), NotRam> {
         is_ram(&self.memory, address, data.len())?;
         self.memory.read(address, data);
         Ok(())
@@ -257,7 +257,7 @@ impl Registers {
     }
 }
 
-fn to_ram(memory: &BusMaster, address: u64, data: &[u8]) -> Result<(), NotRam> {
+fn write_ram(memory: &BusMaster, address: u64, data: &[u8]) -> Result<(), NotRam> {
     is_ram(memory, address, data.len())?;
     memory.write(address, data);
     Ok(())

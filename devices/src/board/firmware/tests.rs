@@ -114,11 +114,26 @@ fn memory_is_told_bank_by_bank() {
 }
 
 #[test]
+fn devices_to_boot_from_are_lines() {
+    let mut options = stock();
+    let order = |options: &BoardOptions| {
+        let contents = told(options);
+        contents.file("bootorder").map(|file| file.data.to_vec())
+    };
+    options.boot.strict = true;
+    assert_eq!(order(&options), Some(Vec::new()));
+    let path = "/pci@i0cf8/ethernet@3/ethernet-phy@0";
+    options.boot.devices = vec![path.to_owned()];
+    let file = format!("{path}\nHALT\0").into_bytes();
+    assert_eq!((file.len(), order(&options)), (42, Some(file)));
+}
+
+#[test]
 fn waits_are_files() {
     let mut options = stock();
     let wait = |options: &BoardOptions, name| {
-        let file = told(options).file(name).map(|file| file.data.to_vec());
-        file
+        let contents = told(options);
+        contents.file(name).map(|file| file.data.to_vec())
     };
     assert_eq!(wait(&options, "etc/boot-fail-wait"), Some(vec![0xFF; 4]));
     assert_eq!(wait(&options, "etc/boot-menu-wait"), None);
