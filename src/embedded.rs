@@ -127,6 +127,8 @@ pub fn run(
             rtc_base: RTC_BASE,
             debug_exit: Some(DEBUG_EXIT),
             debugcon: Some(DEBUGCON),
+            hpet: true,
+            smm: false,
         },
         parts: Parts {
             bios,

@@ -374,6 +374,8 @@ fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> 
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
         debug_exit: None,
         debugcon: options.debugcon.as_ref().map(|_| DEBUGCON),
+        hpet: true,
+        smm: false,
     };
     for device in &options.device {
         add_device(&mut board, device)?;

@@ -27,6 +27,8 @@ impl Bench {
             rtc_base: 0,
             debug_exit: None,
             debugcon: None,
+            hpet: true,
+            smm: false,
         })
     }
 

@@ -244,6 +244,8 @@ fn twin86(rom: &[u8]) -> f64 {
             rtc_base: 0,
             debug_exit: Some((0x501, 2)),
             debugcon: None,
+            hpet: true,
+            smm: false,
         },
         parts: Parts {
             bios: rom.to_vec(),

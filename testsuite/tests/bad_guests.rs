@@ -26,6 +26,8 @@ fn machine(rom: Vec<u8>, no_reboot: bool) -> Machine {
             rtc_base: 0,
             debug_exit: Some((0x501, 4)),
             debugcon: Some(0x402),
+            hpet: true,
+            smm: false,
         },
         parts: Parts {
             bios: rom,

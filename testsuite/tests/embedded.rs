@@ -205,6 +205,8 @@ fn stopped(accel: &dyn Accel, code: &[u8], icount: Option<u32>) -> Outcome {
             rtc_base: 0,
             debug_exit: None,
             debugcon: None,
+            hpet: true,
+            smm: false,
         },
         parts: Parts {
             bios,

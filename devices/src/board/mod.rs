@@ -62,4 +62,8 @@ pub struct BoardOptions {
     pub debug_exit: Option<(u16, u16)>,
     /// First port of the debug console, if there is one.
     pub debugcon: Option<u16>,
+    /// Whether there is an HPET.
+    pub hpet: bool,
+    /// Whether the processors have system management mode: only then do SMIs come.
+    pub smm: bool,
 }

@@ -48,6 +48,8 @@ fn options() -> BoardOptions {
         rtc_base: 0,
         debug_exit: Some((0x501, 2)),
         debugcon: Some(0x402),
+        hpet: true,
+        smm: false,
     }
 }
 
