@@ -10,6 +10,7 @@
 //! - [`irq`]: interrupt lines; [`chips`]: the interrupt chips behind one lock
 //! - [`pci`]: configuration mechanism #1, functions and BARs, INTx routing; [`i440fx`], [`piix3`]: the chipset
 //! - [`fw_cfg`]: what firmware and guest are told of the machine; [`acpi`], [`smbios`]: the tables among it
+//! - [`vga`]: the standard VGA; [`backend`]: what stands behind a device on the host side
 //! - [`time`]: guest time; [`state`]: saved state; [`regmap`]: register spaces as rows
 //! - [`board`]: the machine's rows, and how they are wired
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ pub mod chips;
 pub mod debugcon;
 pub mod fw_cfg;
 pub mod i440fx;
+pub mod i8042;
 pub mod i8254;
 pub mod i8259;
 pub mod ioapic;
@@ -42,6 +44,7 @@ pub mod state;
 mod testbench;
 pub mod time;
 pub mod uart16550;
+pub mod vga;
 
 pub use irq::IrqLine;
 pub use request::{Request, Requests};

@@ -73,6 +73,7 @@ fn options() -> BoardOptions {
         rtc_base: 1_000_000_000,
         debug_exit: Some((0x501, 2)),
         debugcon: Some(0x402),
+        vga: true,
         ..BoardOptions::default()
     }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::chardev::Chardev;
+use crate::backend::input::Input;
 use crate::fw_cfg;
 use crate::memory_map::BusMaster;
 use crate::{Clock, IrqLine, Requests};
@@ -47,6 +48,10 @@ pub struct Parts {
     pub chardevs: BTreeMap<&'static str, Chardev>,
     /// What firmware is told beyond what the board tells it: kernel, boot order by device, files of the user's.
     pub fw_cfg: fw_cfg::Contents,
+    /// The VGA BIOS, in the adapter's expansion ROM; without it there is no such ROM.
+    pub vga_rom: Option<Vec<u8>>,
+    /// The user's hands: keyboard, mouse, power button.
+    pub input: Input,
 }
 
 /// What a user can choose of the machine.
@@ -73,6 +78,8 @@ pub struct BoardOptions {
     pub boot: Boot,
     /// The drives that the setup in CMOS knows.
     pub drives: Drives,
+    /// There is a VGA adapter.
+    pub vga: bool,
 }
 
 impl Default for BoardOptions {
@@ -84,6 +91,7 @@ impl Default for BoardOptions {
             rtc_base: 0,
             debug_exit: None,
             debugcon: None,
+            vga: false,
             processor: Processor::default(),
             uuid: [0; 16],
             nographic: false,

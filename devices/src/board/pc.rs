@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Region, Widths};
 use crate::chips::{self, InterruptChips};
-use crate::{Device, debugcon, fw_cfg, i8254, isa_debug_exit, mc146818, port92, uart16550};
+use crate::{Device, debugcon, fw_cfg, i8042, i8254, isa_debug_exit, mc146818, port92, uart16550};
 
 /// A window of the bus onto the interrupt chips, which stand behind a lock of their own.
 pub struct Window {
@@ -66,6 +66,7 @@ pub const PCI_PORTS: &[Region] = &[Region::ports(0xCF8..=0xCFF, Widths::between(
 #[rustfmt::skip]
 pub const ISA: &[Isa] = &[
     Isa { name: "i8254", regions: Regions::Fixed(&[bytes(0x40..=0x43), bytes(0x61..=0x61)]), irqs: &[0], new: i8254::new },
+    Isa { name: "i8042", regions: Regions::Fixed(&[bytes(0x60..=0x60), bytes(0x64..=0x64)]), irqs: &[1, 12], new: i8042::new },
     Isa { name: "mc146818", regions: Regions::Fixed(&[bytes(0x70..=0x71)]), irqs: &[8], new: mc146818::new },
     Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irqs: &[4], new: uart16550::new },
     Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
