@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use accel::{Accel, AccelError, CpuModel, CpuState, Kick, Vcpu, VcpuExit, Vm, VmConfig};
 use devices::Clock;
 use devices::backend::chardev::Chardev;
-use devices::board::BoardOptions;
 use devices::board::build::{Board, BoardError, Event, Listener, Parts};
+use devices::board::{BoardOptions, Processor};
 use devices::chips::CpuSignal;
 use devices::memory_map::{MemoryMap, Target};
 use emu::io::{ApicRefused, CpuIo, Pending};
@@ -174,7 +174,11 @@ impl Machine {
             Some(time) => Clock::new(Arc::clone(time) as _),
             None => Clock::new(Arc::new(WallTime::default())),
         };
-        let board = Board::new(config.board, config.parts, clock.clone())?;
+        let options = BoardOptions {
+            processor: told(&config.cpu),
+            ..config.board
+        };
+        let board = Board::new(options, config.parts, clock.clone())?;
         let reset_state = CpuState::reset(config.cpu.signature());
         let vm = accel.create_vm(&VmConfig {
             cpu: config.cpu,
@@ -738,6 +742,16 @@ impl Shared {
         if let Err(error) = result.and_then(|map| Ok(self.vm.set_memory_map(map)?)) {
             tracing::error!(target: "machine", %error, "the new memory map was refused");
         }
+    }
+}
+
+/// What firmware is told of the processors.
+fn told(cpu: &CpuModel) -> Processor {
+    let [signature, _, _, features] = cpu.leaf(1, 0);
+    Processor {
+        signature,
+        features,
+        amd: cpu.amd(),
     }
 }
 

@@ -87,9 +87,8 @@ impl Console {
     }
 }
 
-/// Tells the user something, whatever the terminal's mode.
+/// Tells the user something; raw mode leaves the treatment of output alone.
 fn say(text: &str) {
-    let text = text.replace('\n', "\r\n");
     // A terminal that is gone need not hear it.
-    let _ = write!(io::stderr(), "\r\n{text}\r\n");
+    let _ = write!(io::stderr(), "\n{text}\n");
 }

@@ -2,3 +2,5 @@
 
 pub mod chardev;
 pub mod display;
+pub mod input;
+pub mod keys;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Region, Widths};
 use crate::chips::{self, InterruptChips};
-use crate::{Device, debugcon, i8254, isa_debug_exit, mc146818, port92, uart16550};
+use crate::{Device, debugcon, fw_cfg, i8042, i8254, isa_debug_exit, mc146818, port92, uart16550};
 
 /// A window of the bus onto the interrupt chips, which stand behind a lock of their own.
 pub struct Window {
@@ -66,12 +66,20 @@ pub const PCI_PORTS: &[Region] = &[Region::ports(0xCF8..=0xCFF, Widths::between(
 #[rustfmt::skip]
 pub const ISA: &[Isa] = &[
     Isa { name: "i8254", regions: Regions::Fixed(&[bytes(0x40..=0x43), bytes(0x61..=0x61)]), irqs: &[0], new: i8254::new },
+    Isa { name: "i8042", regions: Regions::Fixed(&[bytes(0x60..=0x60), bytes(0x64..=0x64)]), irqs: &[1, 12], new: i8042::new },
     Isa { name: "mc146818", regions: Regions::Fixed(&[bytes(0x70..=0x71)]), irqs: &[8], new: mc146818::new },
     Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irqs: &[4], new: uart16550::new },
     Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
     Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
+    Isa { name: "fw_cfg", regions: Regions::Fixed(FW_CFG), irqs: &[], new: fw_cfg::new },
     Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irqs: &[], new: debugcon::new },
     Isa { name: "isa-debug-exit", regions: Regions::Chosen(debug_exit_ports), irqs: &[], new: isa_debug_exit::new },
+];
+
+/// Selector and data, then the address of a DMA command.
+const FW_CFG: &[Region] = &[
+    Region::ports(0x510..=0x511, Widths::between(1, 2)),
+    Region::ports(0x514..=0x51B, Widths::UP_TO_DWORD),
 ];
 
 fn debugcon_port(options: &BoardOptions) -> Option<Region> {
