@@ -78,7 +78,7 @@ impl Cpu {
 
     /// A pending error, reported as CR0.NE says.
     #[inline]
-    fn x87_wait(&mut self) -> Result<(), Raised> {
+    pub(in crate::insn) fn x87_wait(&mut self) -> Result<(), Raised> {
         if self.fpu.fsw & ES == 0 {
             return Ok(());
         }
