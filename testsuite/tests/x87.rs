@@ -47,7 +47,8 @@ const ELEMENTARY: &[Code] = &[
     Code::Fsincos,
 ];
 
-/// Every encoding of the x87 with its memory operand at RSI, by length of the operand size prefix.
+/// Every encoding of the x87, those that are no instruction too, with its memory operand at RSI; with
+/// an operand size prefix where that makes it another.
 fn encodings() -> Vec<(Code, Vec<u8>)> {
     let mut found = vec![(Code::Wait, vec![0x9B])];
     for opcode in 0xD8..=0xDF {
@@ -60,7 +61,7 @@ fn encodings() -> Vec<(Code, Vec<u8>)> {
                     .decode()
                     .code();
                 let same = found.last().is_some_and(|(last, _)| *last == code);
-                if code != Code::INVALID && !(same && !prefix.is_empty()) {
+                if !(same && !prefix.is_empty()) {
                     found.push((code, bytes));
                 }
             }
