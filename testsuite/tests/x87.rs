@@ -61,7 +61,7 @@ fn encodings() -> Vec<(Code, Vec<u8>)> {
                     .decode()
                     .code();
                 let same = found.last().is_some_and(|(last, _)| *last == code);
-                if !(same && !prefix.is_empty()) {
+                if !same || prefix.is_empty() {
                     found.push((code, bytes));
                 }
             }
@@ -216,7 +216,7 @@ fn describe(input: &Input) -> String {
     let Some(fpu) = input.fpu.as_deref() else {
         return String::new();
     };
-    let st = |k: u16| fpu.regs[usize::from((fpu.fsw >> 11) + k & 7)];
+    let st = |k: u16| fpu.regs[usize::from(((fpu.fsw >> 11) + k) & 7)];
     format!(
         "{:x?} fcw {:x} fsw {:x} ftw {:x} st0 {:x?} st1 {:x?} operand {:x?}",
         input.code,
