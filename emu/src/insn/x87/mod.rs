@@ -15,6 +15,8 @@ pub(super) mod elementary;
 pub(super) mod environment;
 pub(super) mod load;
 pub(super) mod store;
+#[cfg(test)]
+mod tests;
 pub(super) mod unary;
 
 use crate::arch::exception::{MF, NM};
