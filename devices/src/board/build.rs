@@ -13,6 +13,7 @@ use crate::board::pc::{self, Isa};
 use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Apply, Bus, BusBuilder, BusError, Region, RestoreAllError, Space, Windows};
 use crate::chips::InterruptChips;
+use crate::irq::LegacyGate;
 use crate::memory::Block;
 use crate::memory_map::{Blocks, BusMaster, MapError, MemoryMap, SharedShape};
 use crate::pci;
@@ -300,25 +301,26 @@ impl Wires {
     }
 }
 
-/// The inputs of the interrupt chips, each a wire that several devices may drive.
+/// The inputs of the interrupt chips and of the gate before them, each a wire that several devices may
+/// drive.
 struct Lines {
-    chips: Arc<InterruptChips>,
+    gate: Arc<LegacyGate>,
     used: BTreeMap<u32, IrqLine>,
 }
 
 impl Lines {
     fn new(chips: &Arc<InterruptChips>) -> Self {
         Self {
-            chips: Arc::clone(chips),
+            gate: LegacyGate::new(chips.clone()),
             used: BTreeMap::new(),
         }
     }
 
     /// One more driver of input `number`.
     fn line(&mut self, number: u32) -> IrqLine {
-        let chips = &self.chips;
+        let gate = &self.gate;
         let wire = self.used.entry(number);
-        let wire = wire.or_insert_with(|| IrqLine::new(chips.clone(), number));
+        let wire = wire.or_insert_with(|| IrqLine::new(gate.clone(), number));
         wire.or_with()
     }
 }

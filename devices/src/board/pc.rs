@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Region, Widths};
 use crate::chips::{self, InterruptChips};
-use crate::{Device, debugcon, i8042, i8254, isa_debug_exit, mc146818, port92, uart16550};
+use crate::irq::{HPET_REPLACES, HPET_RTC, HPET_TIMER};
+use crate::{Device, debugcon, hpet, i8042, i8254, isa_debug_exit, mc146818, port92, uart16550};
 
 /// A window of the bus onto the interrupt chips, which stand behind a lock of their own.
 pub struct Window {
@@ -34,7 +35,7 @@ pub struct Isa {
 pub enum Regions {
     /// Always here.
     Fixed(&'static [Region]),
-    /// Where the user wants it; nowhere, and not built, if the user does not.
+    /// Where the user wants it (or if); nowhere, and not built, if the user does not.
     Chosen(fn(&BoardOptions) -> Option<Region>),
 }
 
@@ -71,9 +72,15 @@ pub const ISA: &[Isa] = &[
     Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irqs: &[4], new: uart16550::new },
     Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
     Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
+    Isa { name: "hpet", regions: Regions::Chosen(hpet_page), irqs: &[HPET_TIMER, HPET_RTC, HPET_REPLACES, 2], new: hpet::new },
     Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irqs: &[], new: debugcon::new },
     Isa { name: "isa-debug-exit", regions: Regions::Chosen(debug_exit_ports), irqs: &[], new: isa_debug_exit::new },
 ];
+
+fn hpet_page(options: &BoardOptions) -> Option<Region> {
+    let registers = Region::memory(0xFED0_0000..=0xFED0_03FF, Widths::between(4, 8));
+    options.hpet.then_some(registers)
+}
 
 fn debugcon_port(options: &BoardOptions) -> Option<Region> {
     let port = u64::from(options.debugcon?);
