@@ -22,6 +22,7 @@ pub mod debugcon;
 pub mod hpet;
 pub mod i440fx;
 pub mod i8042;
+pub mod i8237;
 pub mod i8254;
 pub mod i8259;
 pub mod ioapic;

@@ -13,6 +13,7 @@ use crate::board::pc::{self, Isa};
 use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Apply, Bus, BusBuilder, BusError, Region, RestoreAllError, Space, Windows};
 use crate::chips::InterruptChips;
+use crate::i8237::Dma;
 use crate::irq::LegacyGate;
 use crate::memory::Block;
 use crate::memory_map::{Blocks, BusMaster, MapError, MemoryMap, SharedShape};
@@ -101,6 +102,7 @@ impl Board {
             lines: Lines::new(&chips),
             clock: clock.clone(),
             memory: BusMaster::default(),
+            dma: Dma::default(),
             options: Arc::new(options),
             parts,
         };
@@ -281,6 +283,7 @@ struct Wires {
     lines: Lines,
     clock: Clock,
     memory: BusMaster,
+    dma: Dma,
     options: Arc<BoardOptions>,
     parts: Arc<Parts>,
 }
@@ -294,6 +297,7 @@ impl Wires {
             requests: Requests::default(),
             irqs: irqs.iter().map(|n| self.lines.line(*n)).collect(),
             memory: self.memory.clone(),
+            dma: self.dma.clone(),
             options: Arc::clone(&self.options),
             parts: Arc::clone(&self.parts),
             chardev: chardev.unwrap_or_else(Chardev::null),
