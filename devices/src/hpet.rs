@@ -293,13 +293,15 @@ impl Chip {
                     let config = merge(self.timers[index].config) & TIMER_WRITABLE;
                     self.configure(index, config);
                 }
-                Some((index, COMPARATOR)) => {
-                    if self.timers[index].write_comparator(value, lanes) {
-                        self.arm(index, true);
-                    }
-                }
+                Some((index, COMPARATOR)) => self.write_comparator(index, value, lanes),
                 _ => {}
             },
+        }
+    }
+
+    fn write_comparator(&mut self, index: usize, value: u64, lanes: u64) {
+        if self.timers[index].write_comparator(value, lanes) {
+            self.arm(index, true);
         }
     }
 
