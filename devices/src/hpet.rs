@@ -343,6 +343,7 @@ fn timer_register(register: u64) -> Option<(usize, u64)> {
 }
 
 impl Hpet {
+    /// Lets everything up to `now` happen, and shows it.
     fn catch_up(&mut self, now: Duration) {
         let tick = COUNTER_CLOCK.ticks_at(now).max(self.chip.tick);
         self.chip.tick = tick;
@@ -350,11 +351,16 @@ impl Hpet {
             return;
         }
         let counter = self.chip.counter();
+        let mut interrupts = false;
         for index in 0..TIMERS {
             let timer = &mut self.chip.timers[index];
             if timer.advance(counter, tick) && timer.is(TimerConfig::ENABLE) {
                 self.interrupt(index);
+                interrupts = true;
             }
+        }
+        if interrupts {
+            self.drive(IrqLine::set_level);
         }
     }
 
@@ -401,7 +407,6 @@ fn register(at: At) -> (u64, u32) {
 impl Device for Hpet {
     fn read(&mut self, at: At, data: &mut [u8]) {
         self.catch_up(self.clock.now());
-        self.drive(IrqLine::set_level);
         let (register, shift) = register(at);
         let value = (self.chip.read(register) >> shift).to_le_bytes();
         for (to, from) in data.iter_mut().zip(value) {
@@ -422,7 +427,6 @@ impl Device for Hpet {
         self.chip.write(register, value, lanes);
         self.drive(IrqLine::set_level);
         self.catch_up(now);
-        self.drive(IrqLine::set_level);
     }
 
     fn reset(&mut self) {
@@ -435,7 +439,6 @@ impl Device for Hpet {
 
     fn poll(&mut self, now: Duration) -> Option<Duration> {
         self.catch_up(now);
-        self.drive(IrqLine::set_level);
         self.chip.deadline().map(|t| COUNTER_CLOCK.instant_of(t))
     }
 
