@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::backend::chardev::Chardev;
 use crate::board::{BoardOptions, Parts, Wiring};
+use crate::i8237::Dma;
 use crate::irq::Probe;
 use crate::memory_map::BusMaster;
 use crate::time::ManualTime;
@@ -33,6 +34,7 @@ impl Bench {
             requests: Requests::default(),
             irqs: (0..4).map(|n| IrqLine::new(probe.clone(), n)).collect(),
             memory: BusMaster::default(),
+            dma: Dma::default(),
             options: Arc::new(options),
             parts: Arc::new(Parts::default()),
             chardev: Chardev::new(Box::new(output.clone())),

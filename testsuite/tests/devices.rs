@@ -11,6 +11,7 @@ use devices::board::build::{Board, Parts};
 use devices::board::{BoardOptions, Wiring, pc};
 use devices::bus::{Region, Space};
 use devices::chips::InterruptChips;
+use devices::i8237::Dma;
 use devices::irq::Probe;
 use devices::memory::{Block, DIRTY, PAGE_SIZE};
 use devices::memory_map::{BusMaster, SharedShape};
@@ -124,6 +125,7 @@ fn wiring(time: &Arc<ManualTime>, probe: &Arc<Probe>, irqs: usize) -> Wiring {
         requests: Requests::default(),
         irqs: (0..irqs).map(line).collect(),
         memory: BusMaster::default(),
+        dma: Dma::default(),
         options: Arc::new(options()),
         parts: Arc::default(),
         chardev: Chardev::null(),

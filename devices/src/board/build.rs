@@ -14,6 +14,8 @@ use crate::board::pc::{self, Isa};
 use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Apply, Bus, BusBuilder, BusError, Region, RestoreAllError, Space, Windows};
 use crate::chips::InterruptChips;
+use crate::i8237::Dma;
+use crate::irq::LegacyGate;
 use crate::memory::Block;
 use crate::memory_map::{Blocks, BusMaster, MapError, MemoryMap, SharedShape};
 use crate::pci;
@@ -101,6 +103,7 @@ impl Board {
             lines: Lines::new(&chips),
             clock: clock.clone(),
             memory: BusMaster::default(),
+            dma: Dma::default(),
             options: Arc::new(options),
             parts,
         };
@@ -287,6 +290,7 @@ struct Wires {
     lines: Lines,
     clock: Clock,
     memory: BusMaster,
+    dma: Dma,
     options: Arc<BoardOptions>,
     parts: Arc<Parts>,
 }
@@ -300,6 +304,7 @@ impl Wires {
             requests: Requests::default(),
             irqs: irqs.iter().map(|n| self.lines.line(*n)).collect(),
             memory: self.memory.clone(),
+            dma: self.dma.clone(),
             options: Arc::clone(&self.options),
             parts: Arc::clone(&self.parts),
             chardev: chardev.unwrap_or_else(Chardev::null),
@@ -307,25 +312,26 @@ impl Wires {
     }
 }
 
-/// The inputs of the interrupt chips, each a wire that several devices may drive.
+/// The inputs of the interrupt chips and of the gate before them, each a wire that several devices may
+/// drive.
 struct Lines {
-    chips: Arc<InterruptChips>,
+    gate: Arc<LegacyGate>,
     used: BTreeMap<u32, IrqLine>,
 }
 
 impl Lines {
     fn new(chips: &Arc<InterruptChips>) -> Self {
         Self {
-            chips: Arc::clone(chips),
+            gate: LegacyGate::new(chips.clone()),
             used: BTreeMap::new(),
         }
     }
 
     /// One more driver of input `number`.
     fn line(&mut self, number: u32) -> IrqLine {
-        let chips = &self.chips;
+        let gate = &self.gate;
         let wire = self.used.entry(number);
-        let wire = wire.or_insert_with(|| IrqLine::new(chips.clone(), number));
+        let wire = wire.or_insert_with(|| IrqLine::new(gate.clone(), number));
         wire.or_with()
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::backend::chardev::Chardev;
 use crate::backend::input::Input;
 use crate::fw_cfg;
+use crate::i8237::Dma;
 use crate::memory_map::BusMaster;
 use crate::{Clock, IrqLine, Requests};
 
@@ -23,6 +24,8 @@ pub struct Wiring {
     pub irqs: Vec<IrqLine>,
     /// Guest memory, as a bus master reaches it.
     pub memory: BusMaster,
+    /// The DMA controllers, for devices of the ISA bus.
+    pub dma: Dma,
     /// What the user chose of the machine.
     pub options: Arc<BoardOptions>,
     /// What the user plugged in.
