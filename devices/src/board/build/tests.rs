@@ -152,7 +152,7 @@ fn the_users_hands_reach_the_guest() {
     }
     assert!(!board.chips().pending(0).interrupt);
     input.key(crate::backend::input::Key::from_name("a").unwrap(), true);
-    board.poll_backends();
+    board.poll_device("i8042");
     assert_eq!(board.chips().acknowledge(0), Some(9));
     board.port_read(0x60, &mut status);
     assert_eq!(status, [0x1C]);
