@@ -11,6 +11,7 @@ use crate::backend::chardev::Chardev;
 use crate::backend::input::Input;
 use crate::fw_cfg;
 use crate::i8237::Dma;
+use crate::ide::Drive;
 use crate::memory_map::BusMaster;
 use crate::{Clock, IrqLine, Requests};
 
@@ -55,6 +56,8 @@ pub struct Parts {
     pub vga_rom: Option<Vec<u8>>,
     /// The user's hands: keyboard, mouse, power button.
     pub input: Input,
+    /// Drives of the IDE channels: primary master and slave, secondary master and slave.
+    pub ide: [Option<Drive>; 4],
 }
 
 /// What a user can choose of the machine.
