@@ -10,10 +10,15 @@ use emu::arch::cpuid::CpuModel;
 use crate::properties::{Properties, nearest};
 
 /// A PC (i440FX/PIIX3) with two engines: --accel=tcg runs the guest on twin86's own x86 CPU,
-/// --accel=kvm on the processor. Without -bios it runs the guest that is built in, on every
-/// engine there is, and compares what the engines did.
+/// --accel=kvm on the processor. Without a guest (-kernel, a drive, -bios) it runs the guest that is
+/// built in, on every engine there is, and compares what the engines did.
 #[derive(Parser, Debug)]
-#[command(name = "twin86", version, disable_help_flag = true)]
+#[command(
+    name = "twin86",
+    version,
+    disable_help_flag = true,
+    args_override_self = true
+)]
 pub struct Options {
     /// Engine: tcg, kvm; the built-in guest runs on both unless one is named.
     #[arg(long, value_name = "ENGINE", help_heading = "Machine")]
@@ -45,9 +50,29 @@ pub struct Options {
     /// Number of processors; 1 is all there can be today.
     #[arg(long, value_name = "N", default_value = "1", help_heading = "Machine")]
     pub smp: String,
-    /// BIOS image, mapped to end at 4 GiB and at 1 MiB.
+    /// BIOS image, mapped to end at 4 GiB and at 1 MiB, or `none`: a kernel is then started
+    /// directly. Default: SeaBIOS (bios-256k.bin) from where the system has it.
     #[arg(long, value_name = "FILE", help_heading = "Guest")]
     pub bios: Option<PathBuf>,
+    /// Looks for BIOS images and option ROMs in DIR first.
+    #[arg(long = "L", value_name = "DIR", help_heading = "Guest")]
+    pub firmware_dirs: Vec<PathBuf>,
+    /// Kernel to start: a Linux bzImage, a multiboot kernel, or an ELF file with a PVH entry.
+    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    pub kernel: Option<PathBuf>,
+    /// Initial RAM disk; for a multiboot kernel its modules: "FILE ARGUMENTS,FILE ARGUMENTS...".
+    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    pub initrd: Option<String>,
+    /// The kernel's command line.
+    #[arg(long, value_name = "LINE", help_heading = "Guest")]
+    pub append: Option<String>,
+    /// What to boot: order=cad,once=d (a floppy, c disk, d CD-ROM, n network), menu=on, strict=on,
+    /// splash=FILE, splash-time=MS, reboot-timeout=MS.
+    #[arg(long, value_name = "order=...", help_heading = "Guest")]
+    pub boot: Vec<String>,
+    /// The machine's UUID.
+    #[arg(long, value_name = "UUID", help_heading = "Guest")]
+    pub uuid: Option<String>,
     /// Parts of the built-in guest to run, by name; `help` lists them.
     #[arg(long, value_name = "NAME,...", help_heading = "Guest")]
     pub parts: Option<String>,
@@ -60,12 +85,79 @@ pub struct Options {
     /// End the run at a reset instead of restarting the guest.
     #[arg(long, help_heading = "Guest")]
     pub no_reboot: bool,
-    /// Serial port: stdio, file:PATH, null. May be given twice.
+    /// Stop the machine instead of ending the run when the guest turns it off.
+    #[arg(long, help_heading = "Guest")]
+    pub no_shutdown: bool,
+    /// Disk image, the first IDE drive: the same as -hda.
+    #[arg(value_name = "IMAGE", help_heading = "Drives")]
+    pub image: Option<PathBuf>,
+    /// Disk image of the first drive of the first IDE channel.
+    #[arg(long, value_name = "FILE", help_heading = "Drives")]
+    pub hda: Option<PathBuf>,
+    /// Disk image of the second drive of the first IDE channel.
+    #[arg(long, value_name = "FILE", help_heading = "Drives")]
+    pub hdb: Option<PathBuf>,
+    /// Disk image of the first drive of the second IDE channel.
+    #[arg(long, value_name = "FILE", help_heading = "Drives")]
+    pub hdc: Option<PathBuf>,
+    /// Disk image of the second drive of the second IDE channel.
+    #[arg(long, value_name = "FILE", help_heading = "Drives")]
+    pub hdd: Option<PathBuf>,
+    /// CD-ROM image: the first drive of the second IDE channel.
+    #[arg(long, value_name = "FILE", help_heading = "Drives")]
+    pub cdrom: Option<PathBuf>,
+    /// Drive: file=, if=ide, format=raw, media=disk|cdrom, index=N or bus=N,unit=N, readonly=on|off,
+    /// snapshot=on|off, serial=, cache= (accepted, ignored).
+    #[arg(long, value_name = "PROP=VALUE,...", help_heading = "Drives")]
+    pub drive: Vec<String>,
+    /// Writes go to temporary files: the images stay as they are.
+    #[arg(long, help_heading = "Drives")]
+    pub snapshot: bool,
+    /// Serial port: stdio, mon:stdio (Ctrl-A x ends twin86, Ctrl-A h helps), file:PATH, null,
+    /// chardev:ID. May be given twice.
     #[arg(long, value_name = "DEV", help_heading = "Devices")]
     pub serial: Vec<String>,
-    /// Debug console on port 402h: stdio, file:PATH, null.
+    /// No display; the first serial port is mon:stdio, firmware uses it too. The default where
+    /// neither -display nor -serial is given.
+    #[arg(long, help_heading = "Devices")]
+    pub nographic: bool,
+    /// Character backend for -device and -serial: stdio, file or null, with id= and, for file, path=.
+    #[arg(long, value_name = "KIND,id=ID,...", help_heading = "Devices")]
+    pub chardev: Vec<String>,
+    /// Debug console on port 402h, where SeaBIOS writes its log: stdio, file:PATH, null,
+    /// chardev:ID. -device isa-debugcon chooses the port (E9h).
     #[arg(long, value_name = "DEV", help_heading = "Devices")]
     pub debugcon: Option<String>,
+    /// Video: std (1234:1111) or none.
+    #[arg(long, value_name = "TYPE", help_heading = "Devices")]
+    pub vga: Option<String>,
+    /// Firmware configuration item: name=NAME and file=PATH or string=TEXT.
+    #[arg(
+        long = "fw_cfg",
+        value_name = "name=NAME,...",
+        help_heading = "Devices"
+    )]
+    pub fw_cfg: Vec<String>,
+    /// Network; none is the only one today.
+    #[arg(
+        long,
+        visible_alias = "net",
+        value_name = "none",
+        help_heading = "Devices"
+    )]
+    pub nic: Vec<String>,
+    /// Monitor; none is the only one today.
+    #[arg(long, value_name = "none", help_heading = "Devices")]
+    pub monitor: Vec<String>,
+    /// Parallel port; none is the only one today.
+    #[arg(long, value_name = "none", help_heading = "Devices")]
+    pub parallel: Vec<String>,
+    /// No default devices: here, no serial port and CD-ROM drive but those asked for.
+    #[arg(long, help_heading = "Devices")]
+    pub nodefaults: bool,
+    /// No HPET.
+    #[arg(long, help_heading = "Devices")]
+    pub no_hpet: bool,
     /// Adds a device with its properties; `help` lists them.
     #[arg(long, value_name = "NAME,PROP=VALUE,...", help_heading = "Devices")]
     pub device: Vec<String>,
@@ -110,8 +202,10 @@ pub enum CliError {
     #[error("option '{0}' needs a value")]
     NoValue(String),
     /// An option that means nothing without another.
-    #[error("{given} needs -bios: the built-in guest brings its own devices")]
-    NeedsBios {
+    #[error(
+        "{given} needs a guest (-kernel, -cdrom, -hda, -drive or -bios): the built-in one brings its own devices"
+    )]
+    NeedsGuest {
         /// The option.
         given: &'static str,
     },
@@ -239,7 +333,12 @@ pub const LOG_ITEMS: &[(&str, &str)] = &[
     ),
 ];
 
-fn one_of(option: &'static str, given: &str, names: &[&str], expected: &'static str) -> CliError {
+pub(crate) fn one_of(
+    option: &'static str,
+    given: &str,
+    names: &[&str],
+    expected: &'static str,
+) -> CliError {
     CliError::Value {
         option,
         given: given.to_string(),
@@ -248,7 +347,19 @@ fn one_of(option: &'static str, given: &str, names: &[&str], expected: &'static 
     }
 }
 
-fn value(option: &'static str, given: &str, expected: &'static str) -> CliError {
+/// `on` or `off`.
+///
+/// # Errors
+/// If it is neither.
+pub fn switch(option: &'static str, given: &str) -> Result<bool, CliError> {
+    match given {
+        "on" | "yes" | "true" => Ok(true),
+        "off" | "no" | "false" => Ok(false),
+        _ => Err(one_of(option, given, &["on", "off"], "'on' or 'off'")),
+    }
+}
+
+pub(crate) fn value(option: &'static str, given: &str, expected: &'static str) -> CliError {
     CliError::Value {
         option,
         given: given.to_string(),
@@ -263,10 +374,11 @@ impl Options {
     /// # Errors
     /// If there is no such engine.
     pub fn engine(&self) -> Result<Option<Engine>, CliError> {
-        let Some(given) = &self.accel else {
+        let of_machine = self.machine_properties()?;
+        let Some(given) = self.accel.as_deref().or(of_machine.get("accel")) else {
             return Ok(None);
         };
-        match given.as_str() {
+        match given {
             "tcg" => Ok(Some(Engine::Tcg)),
             "kvm" => Ok(Some(Engine::Kvm)),
             other => Err(one_of("--accel", other, &["tcg", "kvm"], "an engine")),
@@ -321,19 +433,44 @@ impl Options {
         })
     }
 
-    /// Checks that no option is given that only a `-bios` could use.
+    /// Whether a machine of the user's is asked for, not the built-in guest.
+    pub fn has_guest(&self) -> bool {
+        let images = [
+            &self.bios,
+            &self.kernel,
+            &self.image,
+            &self.hda,
+            &self.hdb,
+            &self.hdc,
+            &self.hdd,
+            &self.cdrom,
+        ];
+        images.iter().any(|image| image.is_some())
+            || !self.drive.is_empty()
+            || !self.boot.is_empty()
+    }
+
+    /// Checks that no option is given that only a guest of the user's could use.
     ///
     /// # Errors
     /// If there is one.
     pub fn check_embedded(&self) -> Result<(), CliError> {
         let rows = [
+            ("-initrd", self.initrd.is_some()),
+            ("-append", self.append.is_some()),
             ("-device", !self.device.is_empty()),
             ("-serial", !self.serial.is_empty()),
+            ("-nographic", self.nographic),
+            ("-chardev", !self.chardev.is_empty()),
             ("-debugcon", self.debugcon.is_some()),
+            ("-vga", self.vga.is_some()),
+            ("-fw_cfg", !self.fw_cfg.is_empty()),
+            ("-snapshot", self.snapshot),
+            ("-no-shutdown", self.no_shutdown),
             ("-rtc", self.rtc.is_some()),
         ];
         match rows.iter().find(|(_, is_given)| *is_given) {
-            Some((given, _)) => Err(CliError::NeedsBios { given }),
+            Some((given, _)) => Err(CliError::NeedsGuest { given }),
             None => Ok(()),
         }
     }
@@ -343,15 +480,25 @@ impl Options {
     /// # Errors
     /// If they ask for something else.
     pub fn check_fixed(&self) -> Result<(), CliError> {
-        if let Some(machine) = &self.machine
-            && machine != "pc"
-        {
-            return Err(one_of("-M", machine, &["pc"], "a machine type"));
-        }
+        self.machine_properties()?;
         if let Some(display) = &self.display
             && display != "none"
         {
             return Err(one_of("-display", display, &["none"], "a display"));
+        }
+        for (option, given) in [
+            ("-nic", &self.nic),
+            ("-monitor", &self.monitor),
+            ("-parallel", &self.parallel),
+        ] {
+            if let Some(other) = given.iter().find(|g| *g != "none") {
+                return Err(value(option, other, "'none', the only one today"));
+            }
+        }
+        if let Some(vga) = &self.vga
+            && !["std", "none"].contains(&vga.as_str())
+        {
+            return Err(one_of("-vga", vga, &["std", "none"], "a video adapter"));
         }
         if self.smp != "1" && self.smp != "cpus=1" {
             return Err(value(
@@ -361,6 +508,36 @@ impl Options {
             ));
         }
         Ok(())
+    }
+
+    /// The properties of `-M`: its type checked, the rest as given.
+    ///
+    /// # Errors
+    /// If the type or a property does not exist.
+    pub fn machine_properties(&self) -> Result<Properties, CliError> {
+        let Some(given) = &self.machine else {
+            return Ok(Properties::default());
+        };
+        let usage = |error| CliError::Usage(format!("-M {given}: {error}"));
+        let properties = Properties::parse(given).map_err(usage)?;
+        let machine = properties.head().or(properties.get("type")).unwrap_or("pc");
+        if machine != "pc" {
+            return Err(one_of("-M", machine, &["pc"], "a machine type"));
+        }
+        let known = ["type", "accel", "hpet", "graphics"];
+        properties.only(&known).map_err(usage)?;
+        Ok(properties)
+    }
+
+    /// A property of `-M` that is on or off.
+    ///
+    /// # Errors
+    /// If it is neither.
+    pub fn machine_switch(&self, name: &str, default: bool) -> Result<bool, CliError> {
+        match self.machine_properties()?.get(name) {
+            None => Ok(default),
+            Some(given) => switch("-M", given),
+        }
     }
 
     /// Nanoseconds an instruction takes, as a power of two, in virtual time.
@@ -473,7 +650,7 @@ mod tests {
             ),
             (
                 "-serial stdio",
-                "-serial needs -bios: the built-in guest brings its own devices",
+                "-serial needs a guest (-kernel, -cdrom, -hda, -drive or -bios): the built-in one brings its own devices",
             ),
             ("-m 64", ""),
         ] {

@@ -121,24 +121,24 @@ pub fn run(
     };
     let chardevs = [("com1", Chardev::new(Box::new(tee)))].into();
     let config = MachineConfig {
-        board: BoardOptions {
-            ram: run.memory,
-            cpus: 1,
-            rtc_base: RTC_BASE,
-            debug_exit: Some(DEBUG_EXIT),
-            debugcon: Some(DEBUGCON),
-            hpet: true,
-            smm: false,
-        },
-        parts: Parts {
-            bios,
-            chardevs,
-            ..Parts::default()
-        },
-        cpu: run.cpu.clone(),
         icount: run.icount,
         no_reboot: true,
         observer: run.observer.clone(),
+        ..MachineConfig::new(
+            BoardOptions {
+                ram: run.memory,
+                rtc_base: RTC_BASE,
+                debug_exit: Some(DEBUG_EXIT),
+                debugcon: Some(DEBUGCON),
+                ..BoardOptions::default()
+            },
+            Parts {
+                bios,
+                chardevs,
+                ..Parts::default()
+            },
+            run.cpu.clone(),
+        )
     };
     let mut machine = Machine::new(config, accel)?;
     machine.exits().record();

@@ -1,12 +1,19 @@
 //! twin86: one i440FX PC, two engines. The program's library: [`machine::Machine`] joins the board
 //! of [`devices`] to an engine of [`accel`].
 
+pub mod backends;
+pub mod boot;
 pub mod calendar;
 pub mod cli;
+pub mod console;
+pub mod device_option;
 pub mod embedded;
 pub mod exits;
+pub mod firmware;
+pub mod firmware_options;
 pub mod guest;
 pub mod machine;
+pub mod pc;
 pub mod properties;
 pub mod run;
 pub mod time;

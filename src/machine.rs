@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use accel::{Accel, AccelError, CpuModel, CpuState, Kick, Vcpu, VcpuExit, Vm, VmConfig};
 use devices::Clock;
-use devices::board::BoardOptions;
+use devices::backend::chardev::Chardev;
 use devices::board::build::{Board, BoardError, Event, Listener, Parts};
+use devices::board::{BoardOptions, Processor};
 use devices::chips::CpuSignal;
 use devices::memory_map::{MemoryMap, Target};
 use emu::io::{ApicRefused, CpuIo, Pending};
@@ -52,8 +53,38 @@ pub struct MachineConfig {
     pub icount: Option<u32>,
     /// A reset ends the run.
     pub no_reboot: bool,
+    /// The run goes on, stopped, when the guest turns the machine off.
+    pub no_shutdown: bool,
+    /// What is in memory, and the processor's state, when the machine starts without firmware.
+    pub boot: Option<Boot>,
     /// Looks over the shoulder of software CPUs.
     pub observer: Option<accel::MakeObserver>,
+}
+
+impl MachineConfig {
+    /// A machine in wall time that resets as the guest asks, and ends when it is turned off.
+    pub fn new(board: BoardOptions, parts: Parts, cpu: CpuModel) -> Self {
+        Self {
+            board,
+            parts,
+            cpu,
+            icount: None,
+            no_reboot: false,
+            no_shutdown: false,
+            boot: None,
+            observer: None,
+        }
+    }
+}
+
+/// How a machine without firmware starts: what a boot loader would have left.
+pub struct Boot {
+    /// What lies in memory: guest physical address and bytes.
+    pub memory: Vec<(u64, Arc<[u8]>)>,
+    /// Port writes that firmware would have done before: port and bytes.
+    pub ports: Vec<(u16, Vec<u8>)>,
+    /// Makes the processor's state of its state after reset.
+    pub enter: Box<dyn Fn(&mut CpuState) + Send>,
 }
 
 /// How a run ended.
@@ -87,6 +118,8 @@ pub struct Machine {
     vcpu: Box<dyn Vcpu>,
     reset_state: CpuState,
     no_reboot: bool,
+    no_shutdown: bool,
+    boot: Option<Boot>,
 }
 
 /// What the vCPU's callbacks, the timer's thread and the machine's owner share.
@@ -141,7 +174,11 @@ impl Machine {
             Some(time) => Clock::new(Arc::clone(time) as _),
             None => Clock::new(Arc::new(WallTime::default())),
         };
-        let board = Board::new(config.board, config.parts, clock.clone())?;
+        let options = BoardOptions {
+            processor: told(&config.cpu),
+            ..config.board
+        };
+        let board = Board::new(options, config.parts, clock.clone())?;
         let reset_state = CpuState::reset(config.cpu.signature());
         let vm = accel.create_vm(&VmConfig {
             cpu: config.cpu,
@@ -178,12 +215,21 @@ impl Machine {
         let _ = shared.kick.set(vcpu.kicker());
         shared.board.connect(Arc::new(Port(Weak::clone(&weak))));
         shared.board.chips().connect_cpu(0, Arc::new(Port(weak)));
-        Ok(Self {
+        let mut machine = Self {
             shared,
             vcpu,
             reset_state,
             no_reboot: config.no_reboot,
-        })
+            no_shutdown: config.no_shutdown,
+            boot: config.boot,
+        };
+        machine.start()?;
+        Ok(machine)
+    }
+
+    /// The board, to look at while no run is under way or from another thread.
+    pub fn board(&self) -> &Board {
+        &self.shared.board
     }
 
     /// The flow of the run.
@@ -197,6 +243,15 @@ impl Machine {
     /// If the engine refuses.
     pub fn state(&mut self) -> Result<CpuState, VmError> {
         Ok(self.vcpu.state()?)
+    }
+
+    /// Where input for a device is fed from another thread, through its character backend.
+    pub fn input(&self, device: &'static str, chardev: Chardev) -> Input {
+        Input {
+            shared: Arc::downgrade(&self.shared),
+            device,
+            chardev,
+        }
     }
 
     /// What stops this machine from another thread.
@@ -250,6 +305,12 @@ impl Machine {
             let wanted = shared.wake.take();
             match wanted.event {
                 Some(Event::Exit(status)) => return Ok(Outcome::Exit(status)),
+                Some(Event::PowerOff) if self.no_shutdown => {
+                    if !wanted.stop {
+                        shared.wait_for_stop();
+                    }
+                    return Ok(Outcome::Stopped);
+                }
                 Some(Event::PowerOff) => return Ok(Outcome::PowerOff),
                 Some(Event::Reset) if self.no_reboot => {
                     return Ok(Outcome::Reset {
@@ -269,7 +330,45 @@ impl Machine {
         self.shared.note(ExitKind::Reset);
         self.shared.board.reset();
         self.vcpu.set_state(&self.reset_state)?;
+        self.start()
+    }
+
+    /// Puts in place what firmware would, where there is none.
+    fn start(&mut self) -> Result<(), VmError> {
+        let Some(boot) = &self.boot else {
+            return Ok(());
+        };
+        let board = &self.shared.board;
+        for (port, bytes) in &boot.ports {
+            board.port_write(*port, bytes);
+        }
+        for (address, bytes) in &boot.memory {
+            board.map().bus_master().write(*address, bytes);
+        }
+        let mut state = self.reset_state.clone();
+        (boot.enter)(&mut state);
+        self.vcpu.set_state(&state)?;
         Ok(())
+    }
+}
+
+/// Feeds input to a device of a machine from another thread.
+#[derive(Clone)]
+pub struct Input {
+    shared: Weak<Shared>,
+    device: &'static str,
+    chardev: Chardev,
+}
+
+impl Input {
+    /// Feeds bytes; returns how many were taken (the rest: try again later), `None` if the machine
+    /// is gone.
+    pub fn feed(&self, bytes: &[u8]) -> Option<usize> {
+        let shared = self.shared.upgrade()?;
+        let taken = self.chardev.feed(bytes);
+        let deadline = shared.board.poll_device(self.device);
+        shared.arm(deadline);
+        Some(taken)
     }
 }
 
@@ -388,6 +487,18 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         wanted.signal = false;
+    }
+
+    /// The machine is off: waits for [`Stopper::stop`].
+    fn wait_for_stop(&self) {
+        let mut wanted = self.wake.lock();
+        while !wanted.stop {
+            wanted = self
+                .wake
+                .changed
+                .wait(wanted)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// The timer's thread: sleeps to the board's deadline, polls, and again.
@@ -631,6 +742,16 @@ impl Shared {
         if let Err(error) = result.and_then(|map| Ok(self.vm.set_memory_map(map)?)) {
             tracing::error!(target: "machine", %error, "the new memory map was refused");
         }
+    }
+}
+
+/// What firmware is told of the processors.
+fn told(cpu: &CpuModel) -> Processor {
+    let [signature, _, _, features] = cpu.leaf(1, 0);
+    Processor {
+        signature,
+        features,
+        amd: cpu.amd(),
     }
 }
 

@@ -80,7 +80,7 @@ impl Properties {
 }
 
 /// Splits at single commas; two in a row are one that belongs to the item.
-fn split(text: &str) -> Vec<String> {
+pub(crate) fn split(text: &str) -> Vec<String> {
     let mut items = vec![String::new()];
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {

@@ -1,4 +1,5 @@
-//! What the program does with its options: the built-in guest on every engine, or a BIOS on one.
+//! What the program does with its options: the built-in guest on every engine, or a guest of the
+//! user's on one ([`crate::pc`]).
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,20 +7,16 @@ use std::path::{Path, PathBuf};
 
 use accel::tcg::Tcg;
 use accel::{Accel, AccelError, CpuModel};
-use devices::backend::chardev::Chardev;
-use devices::board::BoardOptions;
-use devices::board::build::Parts;
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::calendar;
 use crate::cli::{CliError, Engine, LOG_ITEMS, Options};
 use crate::embedded::{self, EmbeddedError, Report};
-use crate::guest;
-use crate::machine::{Machine, MachineConfig, Outcome, VmError};
-use crate::properties::{Properties, PropertyError, nearest};
+use crate::machine::{Outcome, VmError};
+use crate::properties::{PropertyError, nearest};
 use crate::trace::{Items, Log};
+use crate::{device_option, guest, pc};
 
 /// Why the program ends with status 1.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +42,9 @@ pub enum RunError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The configuration device cannot hold what it is given.
+    #[error("fw_cfg: {0}")]
+    FwCfg(#[from] devices::fw_cfg::ContentsError),
     /// The machine failed.
     #[error(transparent)]
     Vm(#[from] VmError),
@@ -87,24 +87,27 @@ pub fn run(options: &Options) -> Result<u8, RunError> {
     if session.icount.is_some() && session.engine == Some(Engine::Kvm) {
         return Err(RunError::NeedsTcg { option: "-icount" });
     }
-    // Its mistakes are named even where a BIOS to use it with is missing.
-    board_options(options, session.memory)?;
-    match &options.bios {
-        Some(bios) => run_bios(options, session, bios),
-        None => {
-            options.check_embedded()?;
-            run_embedded(options, session)
-        }
+    if options.has_guest() {
+        return pc::run(options, session);
     }
+    // Their mistakes are named even where a guest to use them with is missing.
+    device_option::check(&options.device)?;
+    options.check_embedded()?;
+    run_embedded(options, session)
 }
 
 /// Options as the machine takes them.
-struct Session {
-    engine: Option<Engine>,
-    memory: u64,
-    cpu: CpuModel,
-    icount: Option<u32>,
-    observer: Option<accel::MakeObserver>,
+pub struct Session {
+    /// The engine, if one is named.
+    pub engine: Option<Engine>,
+    /// Guest RAM in bytes.
+    pub memory: u64,
+    /// The processor model.
+    pub cpu: CpuModel,
+    /// The shift of virtual time.
+    pub icount: Option<u32>,
+    /// What `-d` needs of software CPUs.
+    pub observer: Option<accel::MakeObserver>,
 }
 
 /// `-cpu help` and its like; true if there was one.
@@ -125,10 +128,7 @@ fn list_choices(options: &Options) -> Result<bool, RunError> {
         )?;
     }
     if options.device.iter().any(|d| is_help(d)) {
-        list(
-            "devices:",
-            DEVICES.iter().map(|d| (d.name, d.about)).collect(),
-        )?;
+        list("devices:", device_option::list())?;
     }
     if options.log.as_deref().is_some_and(is_help) {
         list("log items:", LOG_ITEMS.to_vec())?;
@@ -150,15 +150,18 @@ fn open_log(options: &Options) -> Result<Log, RunError> {
     Ok(Log::new(output))
 }
 
-fn create(path: &Path) -> Result<File, RunError> {
-    File::create(path).map_err(|error| file_error(path, &error.to_string()))
+impl RunError {
+    /// A file cannot be used.
+    pub fn file(path: &Path, problem: impl Into<String>) -> Self {
+        Self::File {
+            path: path.to_path_buf(),
+            problem: problem.into(),
+        }
+    }
 }
 
-fn file_error(path: &Path, problem: &str) -> RunError {
-    RunError::File {
-        path: path.to_path_buf(),
-        problem: problem.to_string(),
-    }
+fn create(path: &Path) -> Result<File, RunError> {
+    File::create(path).map_err(|error| RunError::file(path, error.to_string()))
 }
 
 /// Sends tracing events to the log: exits and guest errors if they were chosen, warnings always.
@@ -182,7 +185,10 @@ fn log_events(items: &[&str], log: &Log) {
 }
 
 /// Opens an engine.
-fn open(engine: Engine) -> Result<Box<dyn Accel>, RunError> {
+///
+/// # Errors
+/// If this host or build does not have it.
+pub fn open(engine: Engine) -> Result<Box<dyn Accel>, RunError> {
     match engine {
         Engine::Tcg => Ok(Box::new(Tcg)),
         #[cfg(all(feature = "kvm", target_os = "linux"))]
@@ -319,150 +325,4 @@ fn chosen_parts(options: &Options) -> Result<u32, RunError> {
         chosen |= 1 << at;
     }
     Ok(chosen)
-}
-
-/// Runs a BIOS image on one engine.
-fn run_bios(options: &Options, session: Session, path: &Path) -> Result<u8, RunError> {
-    let bios = std::fs::read(path).map_err(|error| file_error(path, &error.to_string()))?;
-    if bios.is_empty() || bios.len() % 0x1_0000 != 0 || bios.len() > 8 << 20 {
-        let problem = format!(
-            "{} bytes are no BIOS image: a multiple of 64 KiB is",
-            bios.len()
-        );
-        return Err(file_error(path, &problem));
-    }
-    let engine = open(session.engine.unwrap_or(Engine::Tcg))?;
-    let board = board_options(options, session.memory)?;
-    let mut parts = Parts {
-        bios,
-        ..Parts::default()
-    };
-    for (name, given) in ["com1", "com2"].iter().zip(&options.serial) {
-        parts.chardevs.insert(name, chardev("-serial", given)?);
-    }
-    if options.serial.len() > 2 {
-        return Err(CliError::Usage(
-            "-serial: there are two serial ports, a third was given".into(),
-        )
-        .into());
-    }
-    if let Some(given) = &options.debugcon {
-        parts
-            .chardevs
-            .insert("debugcon", chardev("-debugcon", given)?);
-    }
-    let config = MachineConfig {
-        board,
-        parts,
-        cpu: session.cpu,
-        icount: session.icount,
-        no_reboot: options.no_reboot,
-        observer: session.observer,
-    };
-    let mut machine = Machine::new(config, engine.as_ref())?;
-    Ok(match machine.run()? {
-        Outcome::Exit(status) => status,
-        Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
-    })
-}
-
-/// What the options choose of the board.
-fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> {
-    let mut board = BoardOptions {
-        ram,
-        cpus: 1,
-        rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
-        debug_exit: None,
-        debugcon: options.debugcon.as_ref().map(|_| DEBUGCON),
-        hpet: true,
-        smm: false,
-    };
-    for device in &options.device {
-        add_device(&mut board, device)?;
-    }
-    Ok(board)
-}
-
-/// Port of the debug console, as SeaBIOS expects it.
-const DEBUGCON: u16 = 0x402;
-
-/// Opens a character backend.
-fn chardev(option: &'static str, given: &str) -> Result<Chardev, RunError> {
-    if let Some(path) = given.strip_prefix("file:") {
-        return Ok(Chardev::new(Box::new(create(Path::new(path))?)));
-    }
-    match given {
-        "stdio" => Ok(Chardev::new(Box::new(io::stdout()))),
-        "null" | "none" => Ok(Chardev::null()),
-        _ => Err(CliError::Value {
-            option,
-            given: given.to_string(),
-            expected: "stdio, file:PATH or null",
-            nearest: nearest(given, ["stdio", "file:", "null"]).map(str::to_string),
-        }
-        .into()),
-    }
-}
-
-/// A device `-device` can add.
-struct DeviceRow {
-    name: &'static str,
-    about: &'static str,
-    properties: &'static [&'static str],
-    add: fn(&mut BoardOptions, &Properties) -> Result<(), CliError>,
-}
-
-#[rustfmt::skip]
-const DEVICES: &[DeviceRow] = &[
-    DeviceRow { name: "isa-debug-exit", about: "ends the run: iobase=0x501,iosize=2", properties: &["iobase", "iosize"], add: add_debug_exit },
-];
-
-fn add_debug_exit(board: &mut BoardOptions, properties: &Properties) -> Result<(), CliError> {
-    let number = |name: &str, default: u16| match properties.get(name) {
-        None => Ok(default),
-        Some(text) => {
-            let parsed = match text.strip_prefix("0x") {
-                Some(hex) => u16::from_str_radix(hex, 16),
-                None => text.parse(),
-            };
-            parsed.map_err(|_| CliError::Value {
-                option: "-device",
-                given: text.to_string(),
-                expected: "a port number",
-                nearest: None,
-            })
-        }
-    };
-    let (base, size) = (number("iobase", 0x501)?, number("iosize", 2)?);
-    if size == 0 || base.checked_add(size - 1).is_none() {
-        return Err(CliError::Usage(format!(
-            "-device isa-debug-exit: {size} ports at {base:#x} do not exist"
-        )));
-    }
-    board.debug_exit = Some((base, size));
-    Ok(())
-}
-
-fn add_device(board: &mut BoardOptions, given: &str) -> Result<(), RunError> {
-    let wrong = |source| RunError::Property {
-        option: "-device",
-        given: given.to_string(),
-        source,
-    };
-    let properties = Properties::parse(given).map_err(wrong)?;
-    let name = properties
-        .head()
-        .or(properties.get("driver"))
-        .unwrap_or_default();
-    let Some(row) = DEVICES.iter().find(|row| row.name == name) else {
-        return Err(CliError::Value {
-            option: "-device",
-            given: name.to_string(),
-            expected: "a device",
-            nearest: nearest(name, DEVICES.iter().map(|row| row.name)).map(str::to_string),
-        }
-        .into());
-    };
-    properties.only(row.properties).map_err(wrong)?;
-    Ok((row.add)(board, &properties)?)
 }

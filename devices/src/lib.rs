@@ -10,15 +10,19 @@
 //! - [`irq`]: interrupt lines, and the gate before the chips; [`chips`]: the interrupt chips behind one lock
 //! - [`pci`]: configuration mechanism #1, functions and BARs, INTx routing; [`i440fx`], [`piix3`],
 //!   [`piix4_pm`]: the chipset
+//! - [`fw_cfg`]: what firmware and guest are told of the machine; [`acpi`], [`smbios`]: the tables among it
+//! - [`vga`]: the standard VGA; [`backend`]: what stands behind a device on the host side
 //! - [`time`]: guest time; [`state`]: saved state; [`regmap`]: register spaces as rows
 //! - [`board`]: the machine's rows, and how they are wired
 #![forbid(unsafe_code)]
 
+pub mod acpi;
 pub mod backend;
 pub mod board;
 pub mod bus;
 pub mod chips;
 pub mod debugcon;
+pub mod fw_cfg;
 pub mod hpet;
 pub mod i440fx;
 pub mod i8042;
@@ -38,11 +42,13 @@ pub mod piix4_pm;
 pub mod port92;
 pub mod regmap;
 pub mod request;
+pub mod smbios;
 pub mod state;
 #[cfg(test)]
 mod testbench;
 pub mod time;
 pub mod uart16550;
+pub mod vga;
 
 pub use irq::IrqLine;
 pub use request::{Request, Requests};

@@ -5,8 +5,9 @@
 //! IRQ 8 is the level of IRQF.
 //!
 //! Battery-backed: a hardware reset clears PIE, AIE, UIE, SQWE and register C and nothing else, so
-//! time, RAM and index survive (firmware's shutdown byte 0Fh depends on it). The sizes of memory in RAM are
-//! those of the stock machine's setup, not of any datasheet.
+//! time, RAM and index survive (firmware's shutdown byte 0Fh depends on it). What stands in RAM at first
+//! (`setup.rs`) is the stock machine's setup, not of any datasheet; a boot order meant for one boot is
+//! replaced at the first reset.
 //!
 //! Modelled: BCD and binary, 12 and 24 hours, the century at 32h (and its PS/2 alias 37h), SET, the
 //! divider's reset (the first update half a second after), UIP for the 244 µs before an update,
@@ -17,13 +18,14 @@
 //! of DM or 24/12 re-writes the time bytes in the new form, where the chip leaves that to the guest.
 
 mod calendar;
+mod setup;
 
 use std::time::Duration;
 
 use bitflags::bitflags;
 use serde::{Deserialize, Serialize};
 
-use crate::board::{BoardOptions, Wiring};
+use crate::board::{BoardOptions, BootOrder, Wiring};
 use crate::time::Rate;
 use crate::{At, Clock, Device, IrqLine, RestoreError, State};
 use calendar::{DAY, Format, Moment, weekday};
@@ -101,6 +103,7 @@ pub fn new(wiring: &Wiring) -> Box<dyn Device> {
         clock: wiring.clock.clone(),
         irq: wiring.irq(0),
         chip: Chip::new(&wiring.options),
+        order_after_reset: wiring.options.boot.once.map(|_| wiring.options.boot.order),
     })
 }
 
@@ -108,6 +111,8 @@ struct Mc146818 {
     clock: Clock,
     irq: IrqLine,
     chip: Chip,
+    /// The boot order that a reset puts in the place of one meant for the first boot alone.
+    order_after_reset: Option<BootOrder>,
 }
 
 /// What is saved.
@@ -134,7 +139,7 @@ impl Chip {
         ram[REG_A] = REG_A_START;
         ram[REG_B] = Control::HOURS_24.bits();
         ram[REG_D] = VRT;
-        for (at, byte) in setup(options) {
+        for (at, byte) in setup::bytes(options) {
             ram[at] = byte;
         }
         Self {
@@ -408,42 +413,6 @@ fn next_match(from: i64, [hour, minute, second]: [Option<i64>; 3]) -> i64 {
     next_match(at, [hour, minute, second])
 }
 
-/// What the machine's setup leaves in RAM: equipment, memory sizes, boot order, processors.
-fn setup(options: &BoardOptions) -> Vec<(usize, u8)> {
-    const KIB: u64 = 1 << 10;
-    const MIB: u64 = 1 << 20;
-    const GIB: u64 = 1 << 30;
-    let low = if options.ram >= 0xE000_0000 {
-        3 * GIB
-    } else {
-        options.ram
-    };
-    let word = |n: u64| u16::try_from(n).unwrap_or(u16::MAX).to_le_bytes();
-    let [base_low, base_high] = word((low / KIB).min(640));
-    let [ext_low, ext_high] = word(low.saturating_sub(MIB) / KIB);
-    let [above_low, above_high] = word(low.saturating_sub(16 * MIB) / (64 * KIB));
-    let high = ((options.ram - low) / (64 * KIB)).to_le_bytes();
-    let cpus = u8::try_from(options.cpus.saturating_sub(1)).unwrap_or(u8::MAX);
-    vec![
-        (0x10, 0x50), // drive A: 2.88 MB
-        (0x14, 0x07), // equipment: floppy drive, coprocessor, mouse
-        (0x15, base_low),
-        (0x16, base_high),
-        (0x17, ext_low),
-        (0x18, ext_high),
-        (0x30, ext_low),
-        (0x31, ext_high),
-        (0x34, above_low),
-        (0x35, above_high),
-        (0x38, 0x30), // boot order, third
-        (0x3D, 0x12), // ... second and first: floppy 1, disk 2, CD-ROM 3
-        (0x5B, high[0]),
-        (0x5C, high[1]),
-        (0x5D, high[2]),
-        (0x5F, cpus),
-    ]
-}
-
 impl Device for Mc146818 {
     fn read(&mut self, at: At, data: &mut [u8]) {
         if at.offset == INDEX {
@@ -474,6 +443,13 @@ impl Device for Mc146818 {
         let cleared = Control::PIE | Control::AIE | Control::UIE | Control::SQWE;
         self.chip.ram[REG_B] &= !cleared.bits();
         self.chip.ram[REG_C] = 0;
+        for (at, byte) in self
+            .order_after_reset
+            .into_iter()
+            .flat_map(setup::boot_order)
+        {
+            self.chip.ram[at] = byte;
+        }
         self.irq.set_level(false);
     }
 

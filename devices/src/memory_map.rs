@@ -29,13 +29,13 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-/// RAM up to this size lies below 4 GiB in one piece.
-const LOW_RAM_MAX: u64 = 3 * GIB + GIB / 2;
+/// RAM below this size lies below 4 GiB in one piece.
+const LOW_RAM_LIMIT: u64 = 3 * GIB + GIB / 2;
 /// Where larger RAM is split: the rest continues at [`HIGH_RAM`].
 const LOW_RAM_SPLIT: u64 = 3 * GIB;
-const HIGH_RAM: u64 = 4 * GIB;
+pub(crate) const HIGH_RAM: u64 = 4 * GIB;
 /// The HyperTransport hole, which RAM must not reach.
-const HT_HOLE: u64 = 0xFD_0000_0000;
+pub(crate) const HT_HOLE: u64 = 0xFD_0000_0000;
 const MAX_RAM: u64 = HT_HOLE - (HIGH_RAM - LOW_RAM_SPLIT);
 
 const VGA_HOLE: (u64, u64) = (0xA_0000, 0xB_FFFF);
@@ -148,7 +148,7 @@ impl Blocks {
 
 /// How much of `ram` bytes of RAM lies below 4 GiB, and how much above.
 pub fn ram_split(ram: u64) -> (u64, u64) {
-    let low = if ram <= LOW_RAM_MAX {
+    let low = if ram < LOW_RAM_LIMIT {
         ram
     } else {
         LOW_RAM_SPLIT

@@ -22,15 +22,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self::with(BoardOptions {
-            ram: 128 << 20,
-            cpus: 1,
-            rtc_base: 0,
-            debug_exit: None,
-            debugcon: None,
-            hpet: true,
-            smm: false,
-        })
+        Self::with(BoardOptions::default())
     }
 
     pub(crate) fn with(options: BoardOptions) -> Self {

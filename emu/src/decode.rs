@@ -33,7 +33,8 @@ pub struct Insn {
     /// instruction); target of a relative branch, from the block's first instruction; the 64-bit
     /// immediate of MOV; the selector of a far pointer.
     pub(crate) disp: i64,
-    /// Immediate, sign-extended where the instruction does; offset of a far pointer.
+    /// Immediate, sign-extended where the instruction does; offset of a far pointer; of an x87
+    /// instruction, the eleven bits of its opcode.
     pub(crate) imm: i32,
     /// Register of operand 0, 1, 2 where that is a register; bytes may carry [`HIGH_BYTE`];
     /// segment, control and debug registers by their number.
@@ -170,7 +171,11 @@ pub(crate) fn decode(
         exchange_r8(&mut iced, bytes);
     }
     let row = insn::row(iced.code());
-    Ok((compact(&iced, row, model, mode, offset), iced))
+    let mut decoded = compact(&iced, row, model, mode, offset);
+    if let [opcode @ 0xD8..=0xDF, modrm, ..] = bytes[prefixes(bitness, bytes)..] {
+        decoded.insn.imm = i32::from(opcode & 7) << 8 | i32::from(modrm);
+    }
+    Ok((decoded, iced))
 }
 
 /// With REX.B, 90 is XCHG of RAX and R8 whatever REP says; iced calls that PAUSE.

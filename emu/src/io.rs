@@ -57,6 +57,13 @@ pub trait CpuIo: Send + Sync {
     /// The time-stamp counter's ticks at the present guest time, before any offset written by
     /// the guest.
     fn tsc(&self) -> u64;
+    /// FERR#: an x87 error waits to be reported by interrupt (CR0.NE clear), or no longer does.
+    /// A board turns it into IRQ 13.
+    fn set_ferr(&self, _asserted: bool) {}
+    /// IGNNE#: whether x87 instructions go on despite such an error.
+    fn ignne(&self) -> bool {
+        false
+    }
 }
 
 /// No board at all: ports and device memory float, nothing is ever pending, time stands still. For

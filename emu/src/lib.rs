@@ -5,7 +5,7 @@
 //! - [`cpu`]: the processor; [`engine`]: the loop; [`decode`], `block`: from bytes to blocks
 //! - [`mem`]: segmentation, paging, TLB, accesses; `descriptor`: segment descriptors in memory
 //! - [`event`]: exceptions, interrupts, task switches, INIT; `debug`: breakpoints
-//! - [`flags`], [`width`]: what rules compute with; [`insn`]: the rules, by SDM group;
+//! - [`flags`], [`width`], [`fpu`]: what rules compute with; [`insn`]: the rules, by SDM group;
 //!   `msr`: RDMSR and WRMSR
 
 pub mod arch;
@@ -18,6 +18,7 @@ mod descriptor;
 pub mod engine;
 pub mod event;
 pub mod flags;
+pub mod fpu;
 pub mod insn;
 pub mod io;
 pub mod mem;

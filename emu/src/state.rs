@@ -78,6 +78,10 @@ pub struct Fpu {
     pub fip: u64,
     /// Last data pointer.
     pub fdp: u64,
+    /// Selector that goes with `fip`, where FXSAVE and FSTENV have one.
+    pub fcs: u16,
+    /// Selector that goes with `fdp`.
+    pub fds: u16,
     /// Physical registers R0 to R7: significand, and sign with exponent.
     pub regs: [(u64, u16); 8],
     /// MXCSR.
@@ -97,6 +101,8 @@ impl Default for Fpu {
             fop: 0,
             fip: 0,
             fdp: 0,
+            fcs: 0,
+            fds: 0,
             regs: [(0, 0); 8],
             mxcsr: 0x1F80,
             xmm: [0; 16],
@@ -257,7 +263,8 @@ impl CpuState {
     ///
     /// Segments: an unusable or absent one keeps selector, base and DPL (SS's is the CPL); G follows
     /// from the limit; a usable code or data segment is accessed. x87 pointers and opcode mean
-    /// nothing without a pending error (AMD APM Vol. 2, "FXSAVE and FXRSTOR").
+    /// nothing without a pending error (AMD APM Vol. 2, "FXSAVE and FXRSTOR"); their selectors are not
+    /// in the image that 64-bit systems keep.
     #[must_use]
     pub fn canonical(mut self) -> Self {
         self.rflags |= RFlags::FIXED;
@@ -275,6 +282,7 @@ impl CpuState {
         if self.fpu.fsw & FSW_ES == 0 {
             (self.fpu.fop, self.fpu.fip, self.fpu.fdp) = (0, 0, 0);
         }
+        (self.fpu.fcs, self.fpu.fds) = (0, 0);
         self
     }
 

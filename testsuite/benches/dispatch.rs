@@ -238,23 +238,19 @@ fn qemu(rom: &[u8]) -> f64 {
 /// CPU seconds twin86's software CPU takes for an image, and how many instructions it retires.
 fn twin86(rom: &[u8]) -> f64 {
     let config = MachineConfig {
-        board: BoardOptions {
-            ram: 64 << 20,
-            cpus: 1,
-            rtc_base: 0,
-            debug_exit: Some((0x501, 2)),
-            debugcon: None,
-            hpet: true,
-            smm: false,
-        },
-        parts: Parts {
-            bios: rom.to_vec(),
-            ..Parts::default()
-        },
-        cpu: CpuModel::by_name("max").expect("a model"),
-        icount: None,
         no_reboot: true,
-        observer: None,
+        ..MachineConfig::new(
+            BoardOptions {
+                ram: 64 << 20,
+                debug_exit: Some((0x501, 2)),
+                ..BoardOptions::default()
+            },
+            Parts {
+                bios: rom.to_vec(),
+                ..Parts::default()
+            },
+            CpuModel::by_name("max").expect("a model"),
+        )
     };
     let before = cpu_seconds().0;
     let mut machine = Machine::new(config, &Tcg).expect("a machine");

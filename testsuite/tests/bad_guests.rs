@@ -20,23 +20,20 @@ fn rom(code: &[u8]) -> Vec<u8> {
 
 fn machine(rom: Vec<u8>, no_reboot: bool) -> Machine {
     let config = MachineConfig {
-        board: BoardOptions {
-            ram: 4 << 20,
-            cpus: 1,
-            rtc_base: 0,
-            debug_exit: Some((0x501, 4)),
-            debugcon: Some(0x402),
-            hpet: true,
-            smm: false,
-        },
-        parts: Parts {
-            bios: rom,
-            ..Parts::default()
-        },
-        cpu: CpuModel::by_name("max").expect("a model"),
-        icount: None,
         no_reboot,
-        observer: None,
+        ..MachineConfig::new(
+            BoardOptions {
+                ram: 4 << 20,
+                debug_exit: Some((0x501, 4)),
+                debugcon: Some(0x402),
+                ..BoardOptions::default()
+            },
+            Parts {
+                bios: rom,
+                ..Parts::default()
+            },
+            CpuModel::by_name("max").expect("a model"),
+        )
     };
     Machine::new(config, &Tcg).expect("a machine")
 }

@@ -3,6 +3,7 @@
 //! Each property drives a device through its regions with random accesses and random passing of
 //! time, as the bus would, and some as the bus never would.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,13 +71,12 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
 /// Everything the rows can build.
 fn options() -> BoardOptions {
     BoardOptions {
-        ram: 128 << 20,
         cpus: 2,
         rtc_base: 1_000_000_000,
         debug_exit: Some((0x501, 2)),
         debugcon: Some(0x402),
-        hpet: true,
-        smm: false,
+        vga: true,
+        ..BoardOptions::default()
     }
 }
 
@@ -149,7 +149,12 @@ fn functions(time: &Arc<ManualTime>) -> Vec<Subject> {
     let sink = Arc::clone(&probe);
     let router = PirqRouter::new(move |n| IrqLine::new(sink.clone(), 16 + n));
     let host = wiring(time, &probe, 0);
-    let wire = |row: &pci::Row| wiring(time, &probe, row.irqs.len());
+    // Each has a probe of its own: what one drives is not another's.
+    let mut probes = BTreeMap::new();
+    let wire = |row: &pci::Row| {
+        let probe = probes.entry(row.name).or_default();
+        wiring(time, probe, row.irqs.len())
+    };
     let (_, handles) = pci::new_host(&host, &SharedShape::default(), router, wire);
     let subject = |present: &pci::Present| {
         let mut regions = numbered(present.regions, pci::FIXED);
@@ -158,7 +163,7 @@ fn functions(time: &Arc<ManualTime>) -> Vec<Subject> {
             name: present.name,
             regions,
             device: present.port(),
-            probe: Arc::clone(&probe),
+            probe: Arc::clone(&probes[present.name]),
             time: Arc::clone(time),
             requests: present.requests.clone(),
         };

@@ -199,23 +199,19 @@ fn stopped(accel: &dyn Accel, code: &[u8], icount: Option<u32>) -> Outcome {
     let mut bios = vec![0; 0x1_0000];
     bios[0xFFF0..0xFFF0 + code.len()].copy_from_slice(code);
     let config = MachineConfig {
-        board: BoardOptions {
-            ram: 16 << 20,
-            cpus: 1,
-            rtc_base: 0,
-            debug_exit: None,
-            debugcon: None,
-            hpet: true,
-            smm: false,
-        },
-        parts: Parts {
-            bios,
-            ..Parts::default()
-        },
-        cpu: model(),
         icount,
         no_reboot: true,
-        observer: None,
+        ..MachineConfig::new(
+            BoardOptions {
+                ram: 16 << 20,
+                ..BoardOptions::default()
+            },
+            Parts {
+                bios,
+                ..Parts::default()
+            },
+            model(),
+        )
     };
     let mut machine = Machine::new(config, accel).expect("a machine");
     let stopper = machine.stopper();

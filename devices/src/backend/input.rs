@@ -1,6 +1,6 @@
 //! What the user does at the machine: keys, mouse, and the button on its case.
 //!
-//! The host feeds it, then lets the board look ([`Board::poll_backends`](crate::board::build::Board::poll_backends));
+//! The host feeds it, then lets the board look ([`Board::poll_device`](crate::board::build::Board::poll_device));
 //! devices take from it what they have room for.
 
 use std::collections::VecDeque;

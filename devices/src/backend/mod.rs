@@ -1,5 +1,6 @@
 //! What stands behind a device on the host side.
 
 pub mod chardev;
+pub mod display;
 pub mod input;
 pub mod keys;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use crate::backend::chardev::Chardev;
+use crate::backend::display::Display;
 pub use crate::board::Parts;
 use crate::board::pc::{self, Isa};
 use crate::board::{BoardOptions, Wiring};
@@ -198,6 +199,12 @@ impl Board {
         own.chain(bars.map(|backing| backing.block)).collect()
     }
 
+    /// Looks at what is on the screen; `None` if there is no display adapter. Guest accesses to it
+    /// wait meanwhile.
+    pub fn display<T>(&self, look: impl FnOnce(&dyn Display) -> T) -> Option<T> {
+        self.core.pci.display(look)
+    }
+
     /// The interrupt chips, for the processors.
     pub fn chips(&self) -> &Arc<InterruptChips> {
         &self.core.chips
@@ -224,10 +231,10 @@ impl Board {
         earlier(self.bus.poll_due(now), self.core.chips.poll(now))
     }
 
-    /// Lets every device look at its backends: after the host has fed one. Returns the next deadline.
-    pub fn poll_backends(&self) -> Option<Duration> {
-        let now = self.clock.now();
-        earlier(self.bus.poll_all(), self.core.chips.poll(now))
+    /// A backend has something for the device named: lets it look; returns the next deadline.
+    pub fn poll_device(&self, name: &str) -> Option<Duration> {
+        self.bus.poll_device(name);
+        self.next_deadline()
     }
 
     /// Hardware reset of all devices in row order, of A20, of the interrupt chips and the map. RAM

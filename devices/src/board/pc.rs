@@ -8,7 +8,8 @@ use crate::bus::{Region, Widths};
 use crate::chips::{self, InterruptChips};
 use crate::irq::{HPET_REPLACES, HPET_RTC, HPET_TIMER};
 use crate::{
-    Device, debugcon, hpet, i8042, i8237, i8254, isa_debug_exit, mc146818, port92, uart16550,
+    Device, debugcon, fw_cfg, hpet, i8042, i8237, i8254, isa_debug_exit, mc146818, port92,
+    uart16550,
 };
 
 /// A window of the bus onto the interrupt chips, which stand behind a lock of their own.
@@ -86,6 +87,7 @@ pub const ISA: &[Isa] = &[
     Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
     Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
     Isa { name: "hpet", regions: Regions::Chosen(hpet_page), irqs: &[HPET_TIMER, HPET_RTC, HPET_REPLACES, 2], new: hpet::new },
+    Isa { name: "fw_cfg", regions: Regions::Fixed(FW_CFG), irqs: &[], new: fw_cfg::new },
     Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irqs: &[], new: debugcon::new },
     Isa { name: "isa-debug-exit", regions: Regions::Chosen(debug_exit_ports), irqs: &[], new: isa_debug_exit::new },
 ];
@@ -94,6 +96,12 @@ fn hpet_page(options: &BoardOptions) -> Option<Region> {
     let registers = Region::memory(0xFED0_0000..=0xFED0_03FF, Widths::between(4, 8));
     options.hpet.then_some(registers)
 }
+
+/// Selector and data, then the address of a DMA command.
+const FW_CFG: &[Region] = &[
+    Region::ports(0x510..=0x511, Widths::between(1, 2)),
+    Region::ports(0x514..=0x51B, Widths::UP_TO_DWORD),
+];
 
 fn debugcon_port(options: &BoardOptions) -> Option<Region> {
     let port = u64::from(options.debugcon?);

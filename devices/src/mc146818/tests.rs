@@ -242,3 +242,59 @@ proptest! {
         prop_assert_eq!(time(&mut *copy), time(&mut *d));
     }
 }
+
+#[test]
+fn a_boot_order_for_once_is_for_the_first_boot() {
+    use crate::board::{Boot, BootDevice};
+    let boot = Boot {
+        once: Some([Some(BootDevice::CdRom), None, None]),
+        ..Boot::default()
+    };
+    let options = BoardOptions {
+        boot,
+        ..BoardOptions::default()
+    };
+    let mut d = new(&Bench::with(options).wiring);
+    assert_eq!((get(&mut *d, 0x3D), get(&mut *d, 0x38)), (0x03, 0x00));
+    d.reset();
+    assert_eq!((get(&mut *d, 0x3D), get(&mut *d, 0x38)), (0x12, 0x30));
+    // Without one the guest's own order survives.
+    let mut d = new(&Bench::new().wiring);
+    put(&mut *d, 0x3D, 0x43);
+    d.reset();
+    assert_eq!(get(&mut *d, 0x3D), 0x43);
+}
+
+/// The reference machine's bytes for two disks of 600 MiB and 20 GiB, and for a 1.44 MB drive.
+#[test]
+fn drives_are_set_up_as_in_the_stock_machine() {
+    use crate::board::{Drives, FloppyDrive, HardDisk, Translation};
+    let disk = |cylinders, translation| HardDisk {
+        cylinders,
+        heads: 16,
+        sectors: 63,
+        translation,
+    };
+    let disks = [
+        Some(disk(1219, Translation::Lba)),
+        Some(disk(16383, Translation::Lba)),
+        None,
+        None,
+    ];
+    let floppies = [Some(FloppyDrive::Mb1_44), None];
+    let options = BoardOptions {
+        drives: Drives { floppies, disks },
+        rtc_base: BASE,
+        ..BoardOptions::default()
+    };
+    let mut d = new(&Bench::with(options).wiring);
+    let rows = [
+        (0x10, "40 00 ff 00 07 80 02 ff ff 2f 2f c3 04 10 ff ff"),
+        (0x20, "c8 c3 04 3f ff 3f 10 ff ff c8 ff 3f 3f 00 00 00"),
+        (0x30, "ff ff 20 00 00 07 00 20 30 05 00 00 00 12 00 00"),
+    ];
+    for (row, bytes) in rows {
+        let found: [String; 16] = std::array::from_fn(|i| format!("{:02x}", get(&mut *d, row + i)));
+        assert_eq!(found.join(" "), bytes);
+    }
+}

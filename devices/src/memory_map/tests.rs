@@ -43,7 +43,7 @@ impl Model {
     /// `smram`: whether A0000h-BFFFFh is RAM.
     fn page(&self, a: u64, smram: bool) -> Page {
         let (low, high) = match self.ram {
-            ram if ram <= 0xE000_0000 => (ram, 0),
+            ram if ram < 0xE000_0000 => (ram, 0),
             ram => (0xC000_0000, ram - 0xC000_0000),
         };
         match a {
@@ -112,8 +112,9 @@ fn sizes() -> impl Strategy<Value = (u64, u64)> {
         MIB + PAGE_SIZE,
         128 * MIB,
         3 * GIB,
-        LOW_RAM_MAX,
-        LOW_RAM_MAX + MIB,
+        LOW_RAM_LIMIT,
+        LOW_RAM_LIMIT - MIB,
+        LOW_RAM_LIMIT + MIB,
         6 * GIB,
     ]);
     let bios = prop::sample::select(vec![64 * KIB, 128 * KIB, 192 * KIB, 256 * KIB]);

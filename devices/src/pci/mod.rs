@@ -24,13 +24,16 @@ pub mod intx;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::backend::display::Display;
 use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Region, Widths, Window};
 use crate::memory::Block;
 use crate::memory_map::{Range, SharedShape, Target};
 use crate::pci::config::Config;
 use crate::pci::intx::{Pin, PirqRouter};
-use crate::{At, Device, IrqLine, Request, Requests, RestoreError, State, i440fx, piix3, piix4_pm};
+use crate::{
+    At, Device, IrqLine, Request, Requests, RestoreError, State, i440fx, piix3, piix4_pm, vga,
+};
 
 const VERSION: u32 = 1;
 
@@ -93,6 +96,10 @@ pub trait Function: Device {
             Some((bar as u8, region))
         };
         (0..bar::COUNT).filter(io).filter_map(window).collect()
+    }
+    /// What it shows on a monitor, if it drives one.
+    fn display(&self) -> Option<&dyn Display> {
+        None
     }
     /// The guest reads configuration space; `offset` and `data` stay inside one register number.
     fn read_config(&mut self, offset: usize, data: &mut [u8]) {
@@ -159,6 +166,7 @@ pub const PCI: &[Row] = &[
     Row { name: "i440fx", slot: 0, function: 0, regions: &[], irqs: &[], wanted: always, new: i440fx::new },
     Row { name: "piix3",  slot: 1, function: 0, regions: &[], irqs: &[], wanted: always, new: piix3::new },
     Row { name: "piix4_pm", slot: 1, function: 3, regions: piix4_pm::REGIONS, irqs: &[9], wanted: always, new: piix4_pm::new },
+    Row { name: "vga",    slot: 2, function: 0, regions: vga::REGIONS, irqs: &[], wanted: |options| options.vga, new: vga::new },
 ];
 
 /// One function on bus 0.
@@ -237,6 +245,16 @@ impl Handles {
             })
         };
         self.functions.iter().flat_map(windows).collect()
+    }
+
+    /// Looks at the monitor of the first function that drives one.
+    pub fn display<T>(&self, look: impl FnOnce(&dyn Display) -> T) -> Option<T> {
+        let mut look = Some(look);
+        self.functions.iter().find_map(|present| {
+            let function = lock(&present.shared);
+            let display = function.display()?;
+            look.take().map(|look| look(display))
+        })
     }
 
     /// Memory behind BARs: all there is, mapped or not.

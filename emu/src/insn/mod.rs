@@ -32,6 +32,7 @@ mod system;
 mod tables;
 mod task;
 mod verify;
+mod x87;
 
 pub(crate) use system::exact_time;
 
@@ -91,6 +92,8 @@ const GROUPS: &[&[Row]] = &[
     branch::ROWS, far::ROWS, far_return::ROWS, interrupt::ROWS, iret::ROWS,
     segment::ROWS, syscall::ROWS, task::ROWS, verify::ROWS,
     control::ROWS, system::ROWS, tables::ROWS,
+    x87::arith::ROWS, x87::compare::ROWS, x87::control::ROWS, x87::elementary::ROWS,
+    x87::environment::ROWS, x87::load::ROWS, x87::store::ROWS, x87::unary::ROWS,
 ];
 
 /// Number of iced's codes; iced keeps its own constant to itself, a test compares.

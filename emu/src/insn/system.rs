@@ -1,5 +1,5 @@
-//! CPUID, RDTSC, RDTSCP, RDPID, RDPMC, RDMSR, WRMSR, HLT, INVLPG, cache control, fences, WAIT,
-//! NOPs and hints. SDM Vol. 2, each mnemonic.
+//! CPUID, RDTSC, RDTSCP, RDPID, RDPMC, RDMSR, WRMSR, HLT, INVLPG, cache control, fences, NOPs
+//! and hints. SDM Vol. 2, each mnemonic.
 //!
 //! Caches are not modelled: what writes them back or prefetches does nothing but its checks.
 
@@ -7,9 +7,8 @@ use std::sync::atomic::{Ordering, fence};
 
 use super::form::{Kind, kind, row, step};
 use super::{Row, UNDEFINED};
-use crate::arch::exception::{Exception, NM};
+use crate::arch::Cr4;
 use crate::arch::segment::Seg;
-use crate::arch::{Cr0, Cr4};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::Access;
@@ -145,14 +144,6 @@ fn memory_fence(_: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
-/// WAIT: #NM by MP and TS. No x87 instruction can have left an error to wait for yet.
-fn wait(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
-    if cpu.cr0.contains(Cr0::MP.union(Cr0::TS)) {
-        return cpu.fault(Exception::new(NM));
-    }
-    Ok(())
-}
-
 fn nop(_: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     Ok(())
 }
@@ -172,7 +163,6 @@ pub(super) const ROWS: &[Row] = &[
     row!(plain: flush_line, [Clflush_m8, Clflushopt_m8, Clwb_m8]),
     row!(plain: memory_fence, [Sfence, Sfence_F9, Sfence_FA, Sfence_FB, Sfence_FC, Sfence_FD, Sfence_FE, Sfence_FF,
         Mfence, Mfence_F1, Mfence_F2, Mfence_F3, Mfence_F4, Mfence_F5, Mfence_F6, Mfence_F7]),
-    row!(plain: wait, [Wait]),
     row!(plain: nop, [Lfence, Lfence_E9, Lfence_EA, Lfence_EB, Lfence_EC, Lfence_ED, Lfence_EE, Lfence_EF]),
     row!(plain: nop, [Nopw, Nopd, Nopq, Pause, Nop_rm16, Nop_rm32, Nop_rm64]),
     // PREFETCH and PREFETCHW; AMD's processors know no register form of them.

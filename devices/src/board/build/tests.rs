@@ -44,12 +44,9 @@ struct Bench {
 fn options() -> BoardOptions {
     BoardOptions {
         ram: 64 << 20,
-        cpus: 1,
-        rtc_base: 0,
         debug_exit: Some((0x501, 2)),
         debugcon: Some(0x402),
-        hpet: true,
-        smm: false,
+        ..BoardOptions::default()
     }
 }
 
@@ -155,7 +152,7 @@ fn the_users_hands_reach_the_guest() {
     }
     assert!(!board.chips().pending(0).interrupt);
     input.key(crate::backend::input::Key::from_name("a").unwrap(), true);
-    board.poll_backends();
+    board.poll_device("i8042");
     assert_eq!(board.chips().acknowledge(0), Some(9));
     board.port_read(0x60, &mut status);
     assert_eq!(status, [0x1C]);

@@ -108,7 +108,6 @@ features! {
 
 /// What is in a model's list but not shown, and why. To implement a feature: take its line out.
 pub const WITHHELD: &[(Feature, &str)] = &[
-    (Feature::Fpu, "no x87 yet"),
     (Feature::Mmx, "no MMX yet"),
     (Feature::Fxsr, "no x87 and SSE state yet"),
     (Feature::Sse, "no SSE yet"),

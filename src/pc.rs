@@ -1,0 +1,224 @@
+//! The machine the options describe: board, what is plugged into it, firmware or kernel, console.
+
+use std::io;
+use std::path::Path;
+use std::thread;
+
+use devices::acpi;
+use devices::board::BoardOptions;
+use devices::board::firmware::description;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::backends::Backends;
+use crate::boot::start::Request;
+use crate::cli::{CliError, Engine, Options};
+use crate::console::Console;
+use crate::console::terminal::Raw;
+use crate::device_option::{self, Target};
+use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
+use crate::machine::{Boot, Machine, MachineConfig, Outcome, Stopper};
+use crate::run::{RunError, Session, open};
+use crate::{calendar, firmware_options};
+
+/// Port of `-debugcon`, as SeaBIOS expects it.
+const DEBUGCON: u16 = 0x402;
+/// Size of the empty ROM of a machine without a BIOS.
+const NO_BIOS: usize = 0x1_0000;
+/// The rows of the serial ports, in the order of `-serial`.
+const SERIAL: [&str; 2] = ["com1", "com2"];
+
+/// Runs the guest the options name; returns the exit status.
+///
+/// # Errors
+/// For mistakes on the command line and failures of the host, each in one line.
+pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
+    let engine = open(session.engine.unwrap_or(Engine::Tcg))?;
+    let mut target = Target {
+        board: board_options(options, session.memory)?,
+        ..Target::default()
+    };
+    plug_in(options, &mut target)?;
+    firmware_options::add_files(&mut target.parts.fw_cfg, options)?;
+    let boot = start_up(options, &mut target)?;
+    let Target {
+        board,
+        parts,
+        backends,
+    } = target;
+    let config = MachineConfig {
+        icount: session.icount,
+        no_reboot: options.no_reboot,
+        no_shutdown: options.no_shutdown,
+        boot,
+        observer: session.observer,
+        ..MachineConfig::new(board, parts, session.cpu)
+    };
+    let mut machine = Machine::new(config, engine.as_ref())?;
+    stop_on_signals(machine.stopper())?;
+    // Until the end of this function, however it is left.
+    let _raw = connect_console(&machine, &backends)?;
+    Ok(match machine.run()? {
+        Outcome::Exit(status) => status,
+        Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
+    })
+}
+
+/// Firmware, or what starts the kernel without one.
+fn start_up(options: &Options, target: &mut Target) -> Result<Option<Boot>, RunError> {
+    let firmware = Firmware::new(&options.firmware_dirs);
+    if target.board.vga {
+        // Without it there is no text on a display; everything else works.
+        target.parts.vga_rom = firmware.option_rom(VGA_BIOS)?;
+    }
+    let line = options.append.as_deref().unwrap_or_default();
+    let placed = match &options.kernel {
+        None => {
+            let loose = [
+                ("-initrd", options.initrd.is_some()),
+                ("-append", options.append.is_some()),
+            ];
+            if let Some((given, _)) = loose.iter().find(|(_, is_given)| *is_given) {
+                return Err(CliError::Usage(format!("{given} needs -kernel")).into());
+            }
+            None
+        }
+        Some(kernel) => {
+            let request = Request {
+                kernel,
+                initrd: options.initrd.as_deref(),
+                line,
+                ram: target.board.ram,
+            };
+            Some(request.place()?)
+        }
+    };
+    let without_bios = options.bios.as_deref() == Some(Path::new("none"));
+    let Some(placed) = placed else {
+        if without_bios {
+            let text = "-bios none needs -kernel: there is nothing else to start";
+            return Err(CliError::Usage(text.into()).into());
+        }
+        target.parts.bios = firmware.bios(bios(options))?;
+        return Ok(None);
+    };
+    let rom = match placed.option_rom() {
+        Some(name) if !without_bios => firmware.option_rom(name)?,
+        _ => None,
+    };
+    if let Some(rom) = rom {
+        target.parts.bios = firmware.bios(bios(options))?;
+        placed.through_fw_cfg(&mut target.parts.fw_cfg, rom)?;
+        return Ok(None);
+    }
+    if !without_bios {
+        tracing::warn!(target: "boot", "starting the kernel without firmware: {}", match placed.option_rom() {
+            Some(name) => format!("the option ROM {name} is missing (package qemu-system-data)"),
+            None => "an ELF kernel with a PVH entry is always started so".to_string(),
+        });
+    }
+    target.parts.bios = vec![0xFF; NO_BIOS];
+    let tables = acpi::files(&description(&target.board));
+    placed.directly(target.board.ram, &tables).map(Some)
+}
+
+/// The BIOS the options name.
+fn bios(options: &Options) -> &Path {
+    options.bios.as_deref().unwrap_or(Path::new(DEFAULT_BIOS))
+}
+
+/// What the options choose of the board.
+fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> {
+    Ok(BoardOptions {
+        ram,
+        rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
+        nographic: nographic(options)?,
+        vga: has_vga(options),
+        hpet: !options.no_hpet && options.machine_switch("hpet", true)?,
+        boot: firmware_options::boot(&options.boot)?,
+        uuid: match &options.uuid {
+            Some(given) => firmware_options::uuid(given)?,
+            None => [0; 16],
+        },
+        ..BoardOptions::default()
+    })
+}
+
+fn has_vga(options: &Options) -> bool {
+    options.vga.as_deref() != Some("none") && !(options.nodefaults && options.vga.is_none())
+}
+
+/// Whether the guest shall use the first serial port for want of a display.
+fn nographic(options: &Options) -> Result<bool, CliError> {
+    let by_default = options.display.is_none() && options.serial.is_empty();
+    let graphics = options.machine_switch("graphics", true)?;
+    Ok(options.nographic || by_default || !graphics)
+}
+
+/// Character backends and the devices they belong to.
+fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
+    for given in &options.chardev {
+        target.backends.add(given)?;
+    }
+    for given in &options.device {
+        device_option::add(target, given)?;
+    }
+    if let Some(given) = &options.debugcon {
+        if target.board.debugcon.is_some() {
+            let text = "-debugcon: there can be one debug console only";
+            return Err(CliError::Usage(text.into()).into());
+        }
+        target.board.debugcon = Some(DEBUGCON);
+        let chardev = target.backends.open("-debugcon", given, "debugcon")?;
+        target.parts.chardevs.insert("debugcon", chardev);
+    }
+    if options.serial.len() > SERIAL.len() {
+        let text = "-serial: there are two serial ports, a third was given";
+        return Err(CliError::Usage(text.into()).into());
+    }
+    for (name, given) in SERIAL.iter().zip(&options.serial) {
+        if target.parts.chardevs.contains_key(name) {
+            let text = format!("-serial {given}: -device isa-serial has that port");
+            return Err(CliError::Usage(text).into());
+        }
+        let chardev = target.backends.open("-serial", given, name)?;
+        target.parts.chardevs.insert(name, chardev);
+    }
+    let free = !target.parts.chardevs.contains_key("com1") && target.backends.stdio.is_none();
+    if free && nographic(options)? && !options.nodefaults {
+        let chardev = target.backends.open("-serial", "mon:stdio", "com1")?;
+        target.parts.chardevs.insert("com1", chardev);
+    }
+    Ok(())
+}
+
+/// Standard input becomes the peer of the device that has standard output.
+fn connect_console(machine: &Machine, backends: &Backends) -> Result<Option<Raw>, RunError> {
+    let Some(stdio) = &backends.stdio else {
+        return Ok(None);
+    };
+    let raw = Raw::enter(!stdio.mux)?;
+    let input = stdio
+        .device
+        .map(|device| machine.input(device, stdio.chardev.clone()));
+    let console = Console {
+        input,
+        escapes: stdio.mux,
+        stopper: machine.stopper(),
+    };
+    console.start()?;
+    Ok(raw)
+}
+
+/// Signals that end programs end the run, so that the terminal is put back and images are whole.
+fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    let thread = thread::Builder::new().name("signals".into());
+    let wait = move || {
+        for signal in signals.forever() {
+            tracing::warn!(target: "machine", "terminating on signal {signal}");
+            stopper.stop();
+        }
+    };
+    thread.spawn(wait).map(drop)
+}
