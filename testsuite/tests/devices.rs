@@ -16,6 +16,7 @@ use devices::i8237::Dma;
 use devices::irq::Probe;
 use devices::memory_map::{BusMaster, SharedShape};
 use devices::pci::intx::PirqRouter;
+use devices::portf0::Pins;
 use devices::time::ManualTime;
 use devices::{At, Clock, Device, IrqLine, Requests, pci};
 use proptest::prelude::*;
@@ -123,6 +124,7 @@ fn wiring(time: &Arc<ManualTime>, probe: &Arc<Probe>, irqs: usize) -> Wiring {
         irqs: (0..irqs).map(line).collect(),
         memory: BusMaster::default(),
         dma: Dma::default(),
+        x87_pins: Pins::default(),
         options: Arc::new(options()),
         parts: Arc::default(),
         chardev: Chardev::null(),
