@@ -87,22 +87,22 @@ pub const ISA: &[Isa] = &[
     Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
     Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
     Isa { name: "portf0", regions: Regions::Fixed(&[bytes(0xF0..=0xF0)]), irqs: &[13], new: portf0::new },
-    Isa { name: "hpet", regions: Regions::Chosen(hpet_page), irqs: &[HPET_TIMER, HPET_RTC, HPET_REPLACES, 2], new: hpet::new },
     Isa { name: "fw_cfg", regions: Regions::Fixed(FW_CFG), irqs: &[], new: fw_cfg::new },
+    Isa { name: "hpet", regions: Regions::Chosen(hpet_page), irqs: &[HPET_TIMER, HPET_RTC, HPET_REPLACES, 2], new: hpet::new },
     Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irqs: &[], new: debugcon::new },
     Isa { name: "isa-debug-exit", regions: Regions::Chosen(debug_exit_ports), irqs: &[], new: isa_debug_exit::new },
 ];
-
-fn hpet_page(options: &BoardOptions) -> Option<Region> {
-    let registers = Region::memory(0xFED0_0000..=0xFED0_03FF, Widths::between(4, 8));
-    options.hpet.then_some(registers)
-}
 
 /// Selector and data, then the address of a DMA command.
 const FW_CFG: &[Region] = &[
     Region::ports(0x510..=0x511, Widths::between(1, 2)),
     Region::ports(0x514..=0x51B, Widths::UP_TO_DWORD),
 ];
+
+fn hpet_page(options: &BoardOptions) -> Option<Region> {
+    let registers = Region::memory(0xFED0_0000..=0xFED0_03FF, Widths::between(4, 8));
+    options.hpet.then_some(registers)
+}
 
 fn debugcon_port(options: &BoardOptions) -> Option<Region> {
     let port = u64::from(options.debugcon?);
