@@ -41,6 +41,7 @@ pub mod pci;
 pub mod piix3;
 pub mod piix4_pm;
 pub mod port92;
+pub mod portf0;
 pub mod regmap;
 pub mod request;
 pub mod smbios;
