@@ -134,6 +134,7 @@ fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> 
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
         nographic: nographic(options)?,
         vga: has_vga(options),
+        hpet: !options.no_hpet && options.machine_switch("hpet", true)?,
         boot: firmware_options::boot(&options.boot)?,
         uuid: match &options.uuid {
             Some(given) => firmware_options::uuid(given)?,

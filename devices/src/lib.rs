@@ -8,7 +8,8 @@
 //! - [`bus`]: port and memory space, the only place that splits accesses
 //! - [`memory`], [`memory_map`]: blocks of guest memory, and the flat map in its three views
 //! - [`irq`]: interrupt lines; [`chips`]: the interrupt chips behind one lock
-//! - [`pci`]: configuration mechanism #1, functions and BARs, INTx routing; [`i440fx`], [`piix3`]: the chipset
+//! - [`pci`]: configuration mechanism #1, functions and BARs, INTx routing; [`i440fx`], [`piix3`],
+//!   [`piix4_pm`]: the chipset
 //! - [`fw_cfg`]: what firmware and guest are told of the machine; [`acpi`], [`smbios`]: the tables among it
 //! - [`vga`]: the standard VGA; [`backend`]: what stands behind a device on the host side
 //! - [`time`]: guest time; [`state`]: saved state; [`regmap`]: register spaces as rows
@@ -35,6 +36,7 @@ pub mod memory;
 pub mod memory_map;
 pub mod pci;
 pub mod piix3;
+pub mod piix4_pm;
 pub mod port92;
 pub mod regmap;
 pub mod request;

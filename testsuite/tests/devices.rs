@@ -12,6 +12,7 @@ use devices::board::{BoardOptions, Wiring, pc};
 use devices::bus::{Region, Space};
 use devices::chips::InterruptChips;
 use devices::irq::Probe;
+use devices::memory::{Block, DIRTY, PAGE_SIZE};
 use devices::memory_map::{BusMaster, SharedShape};
 use devices::pci::intx::PirqRouter;
 use devices::time::ManualTime;
@@ -87,6 +88,8 @@ struct Subject {
     probe: Arc<Probe>,
     time: Arc<ManualTime>,
     requests: Requests,
+    /// Its memory, which is saved and restored apart from it.
+    memory: Vec<Arc<Block>>,
 }
 
 /// One of each device, on one clock.
@@ -109,6 +112,7 @@ fn window_subject(row: &pc::Window, time: &Arc<ManualTime>) -> Subject {
         probe: Arc::default(),
         time: Arc::clone(time),
         requests: Requests::default(),
+        memory: Vec::new(),
     }
 }
 
@@ -137,6 +141,7 @@ fn isa_subject(row: &pc::Isa, time: &Arc<ManualTime>) -> Subject {
         probe,
         time: Arc::clone(time),
         requests: wiring.requests,
+        memory: Vec::new(),
     }
 }
 
@@ -158,10 +163,16 @@ fn functions(time: &Arc<ManualTime>) -> Vec<Subject> {
             probe: Arc::clone(&probe),
             time: Arc::clone(time),
             requests: present.requests.clone(),
+            memory: memory_of(&present.shared),
         };
         (!subject.regions.is_empty()).then_some(subject)
     };
     handles.functions.iter().filter_map(subject).collect()
+}
+
+fn memory_of(function: &pci::Shared) -> Vec<Arc<Block>> {
+    let memory = function.lock().unwrap().memory();
+    memory.into_iter().map(|backing| backing.block).collect()
 }
 
 /// Where a function answers once firmware has placed it; it is reset again afterwards.
@@ -201,6 +212,17 @@ impl Subject {
                 }
             }
             self.requests.take();
+        }
+    }
+
+    /// Copies what was written of another's memory.
+    fn copy_memory(&self, from: &Self) {
+        for (to, from) in self.memory.iter().zip(&from.memory) {
+            for page in from.marks().take(DIRTY) {
+                let (at, mut bytes) = (page as u64 * PAGE_SIZE, [0; PAGE_SIZE as usize]);
+                from.read(at, &mut bytes).unwrap();
+                to.write(at, &bytes).unwrap();
+            }
         }
     }
 
@@ -261,6 +283,7 @@ proptest! {
             let edges = other.irq().1;
             let restored = other.device.restore(&saved);
             prop_assert!(restored.is_ok(), "{}: {:?}", subject.name, restored);
+            other.copy_memory(&subject);
             prop_assert_eq!(&other.device.save(), &saved, "{}", subject.name);
             prop_assert_eq!(other.irq(), (subject.irq().0, edges), "{}: the line", subject.name);
             prop_assert_eq!(other.poll(), subject.poll(), "{}: deadline", subject.name);

@@ -41,7 +41,8 @@ pub fn description(options: &BoardOptions) -> Description {
         .filter(|row| row.regions.of(options).is_some());
     let rows = isa.map(|row| row.name);
     let rows = rows.chain(pc::CHIPS.iter().map(|row| row.name));
-    let rows = rows.chain(pci::PCI.iter().map(|row| row.name));
+    let pci = pci::PCI.iter().filter(|row| (row.wanted)(options));
+    let rows = rows.chain(pci.map(|row| row.name));
     Description {
         cpus: options.cpus,
         ram: options.ram,

@@ -80,6 +80,10 @@ pub struct BoardOptions {
     pub drives: Drives,
     /// There is a VGA adapter.
     pub vga: bool,
+    /// Whether there is an HPET.
+    pub hpet: bool,
+    /// Whether the processors have system management mode: only then do SMIs come.
+    pub smm: bool,
 }
 
 impl Default for BoardOptions {
@@ -92,6 +96,8 @@ impl Default for BoardOptions {
             debug_exit: None,
             debugcon: None,
             vga: false,
+            hpet: true,
+            smm: false,
             processor: Processor::default(),
             uuid: [0; 16],
             nographic: false,

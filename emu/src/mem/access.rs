@@ -288,6 +288,17 @@ impl Cpu {
             .map(|_| ())
     }
 
+    /// As [`Cpu::probe_write`], for reading.
+    pub(crate) fn probe_read(
+        &mut self,
+        linear: u64,
+        len: usize,
+        stack: bool,
+    ) -> Result<(), Raised> {
+        self.resolve_span(linear, len, Access::Read, self.privilege, stack)
+            .map(|_| ())
+    }
+
     /// As [`Cpu::probe_write`], with supervisor privilege.
     pub(crate) fn probe_system_write(&mut self, linear: u64, len: usize) -> Result<(), Raised> {
         self.resolve_span(linear, len, Access::Write, Privilege::Supervisor, false)
