@@ -3,6 +3,7 @@
 //! Each property drives a device through its regions with random accesses and random passing of
 //! time, as the bus would, and some as the bus never would.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +12,12 @@ use devices::board::build::{Board, Parts};
 use devices::board::{BoardOptions, Wiring, pc};
 use devices::bus::{Region, Space};
 use devices::chips::InterruptChips;
+use devices::i8237::Dma;
 use devices::irq::Probe;
 use devices::memory::{Block, DIRTY, PAGE_SIZE};
 use devices::memory_map::{BusMaster, SharedShape};
 use devices::pci::intx::PirqRouter;
+use devices::portf0::Pins;
 use devices::time::ManualTime;
 use devices::{At, Clock, Device, IrqLine, Requests, pci};
 use proptest::prelude::*;
@@ -124,6 +127,8 @@ fn wiring(time: &Arc<ManualTime>, probe: &Arc<Probe>, irqs: usize) -> Wiring {
         requests: Requests::default(),
         irqs: (0..irqs).map(line).collect(),
         memory: BusMaster::default(),
+        dma: Dma::default(),
+        x87_pins: Pins::default(),
         options: Arc::new(options()),
         parts: Arc::default(),
         chardev: Chardev::null(),
@@ -147,11 +152,14 @@ fn isa_subject(row: &pc::Isa, time: &Arc<ManualTime>) -> Subject {
 
 /// The PCI functions that answer anywhere but in configuration space.
 fn functions(time: &Arc<ManualTime>) -> Vec<Subject> {
-    let probe = Arc::new(Probe::default());
-    let sink = Arc::clone(&probe);
-    let router = PirqRouter::new(move |n| IrqLine::new(sink.clone(), 16 + n));
-    let host = wiring(time, &probe, 0);
-    let wire = |row: &pci::Row| wiring(time, &probe, row.irqs.len());
+    // PIRQs lead nowhere after reset; each function's ISA interrupts have a probe of their own.
+    let router = PirqRouter::new(|_| IrqLine::unconnected());
+    let host = wiring(time, &Arc::default(), 0);
+    let mut probes = BTreeMap::new();
+    let wire = |row: &pci::Row| {
+        let probe = probes.entry(row.name).or_default();
+        wiring(time, probe, row.irqs.len())
+    };
     let (_, handles) = pci::new_host(&host, &SharedShape::default(), router, wire);
     let subject = |present: &pci::Present| {
         let mut regions = numbered(present.regions, pci::FIXED);
@@ -160,7 +168,7 @@ fn functions(time: &Arc<ManualTime>) -> Vec<Subject> {
             name: present.name,
             regions,
             device: present.port(),
-            probe: Arc::clone(&probe),
+            probe: Arc::clone(&probes[present.name]),
             time: Arc::clone(time),
             requests: present.requests.clone(),
             memory: memory_of(&present.shared),
