@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::chardev::Chardev;
+use crate::backend::drive::Drive;
 use crate::backend::input::Input;
 use crate::fw_cfg;
 use crate::memory_map::BusMaster;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub vga_rom: Option<Vec<u8>>,
     /// The user's hands: keyboard, mouse, power button.
     pub input: Input,
+    /// IDE drives: master and slave of the first channel, then of the second.
+    pub ide: [Option<Drive>; 4],
 }
 
 /// What a user can choose of the machine.
