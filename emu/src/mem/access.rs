@@ -299,6 +299,22 @@ impl Cpu {
             .map(|_| ())
     }
 
+    /// As [`Cpu::probe_write`], whatever EFLAGS.AC says: for areas whose alignment is a #GP matter.
+    pub(crate) fn probe_area(
+        &mut self,
+        linear: u64,
+        len: usize,
+        access: Access,
+        stack: bool,
+    ) -> Result<(), Raised> {
+        let privilege = match self.privilege {
+            Privilege::UserAligned => Privilege::User,
+            other => other,
+        };
+        self.resolve_span(linear, len, access, privilege, stack)
+            .map(|_| ())
+    }
+
     /// As [`Cpu::probe_write`], with supervisor privilege.
     pub(crate) fn probe_system_write(&mut self, linear: u64, len: usize) -> Result<(), Raised> {
         self.resolve_span(linear, len, Access::Write, Privilege::Supervisor, false)

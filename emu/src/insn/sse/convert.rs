@@ -270,8 +270,8 @@ fn pd_to_pi<const TRUNCATE: bool, S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> 
     let bits = S::read(cpu, i)?;
     let mut env = env_of::<TRUNCATE>(cpu);
     let result = pd_to_ints(&mut env, bits);
-    settle(cpu, env)?;
     cpu.enter_mmx();
+    settle(cpu, env)?;
     cpu.set_mm(i.r[0], result);
     Ok(())
 }
@@ -281,8 +281,8 @@ fn ps_to_pi<const TRUNCATE: bool, S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> R
     let bits = S::read(cpu, i)?;
     let mut env = env_of::<TRUNCATE>(cpu);
     let result = ps_to_ints(&mut env, bits);
-    settle(cpu, env)?;
     cpu.enter_mmx();
+    settle(cpu, env)?;
     cpu.set_mm(i.r[0], result);
     Ok(())
 }

@@ -191,9 +191,9 @@ fn masked(cpu: &mut Cpu, i: &Insn, bytes: &[u8], mask: &[u8]) -> Result<(), Rais
 fn maskmovq(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.mmx()?;
     let (bytes, mask) = (cpu.mm(i.r[1]), cpu.mm(i.r[2]));
-    masked(cpu, i, &bytes.to_le_bytes(), &mask.to_le_bytes())?;
+    // The one MMX instruction whose page fault comes after its change of the x87's state.
     cpu.enter_mmx();
-    Ok(())
+    masked(cpu, i, &bytes.to_le_bytes(), &mask.to_le_bytes())
 }
 
 fn maskmovdqu(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {

@@ -72,7 +72,9 @@ fn fxsave<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
             put(16, &fpu.fdp.to_le_bytes());
         } else {
             put(8, &(fpu.fip as u32).to_le_bytes());
+            put(12, &fpu.fcs.to_le_bytes());
             put(16, &(fpu.fdp as u32).to_le_bytes());
+            put(20, &fpu.fds.to_le_bytes());
         }
     }
     put(MXCSR, &fpu.mxcsr.to_le_bytes());
@@ -86,7 +88,7 @@ fn fxsave<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
         put(X87 + 16 * n, &value.to_le_bytes());
     }
     let end = cpu.fx_end();
-    cpu.probe_write(linear, SIZE, stack)?;
+    cpu.probe_area(linear, SIZE, Access::Write, stack)?;
     for (at, chunk) in (0..).step_by(16).zip(image[..end].chunks_exact(16)) {
         let value = u128::from_le_bytes(chunk.try_into().unwrap_or_default());
         let linear = linear.wrapping_add(at) & cpu.linear_mask;
@@ -122,14 +124,13 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     fpu.ftw = image[4];
     if pending {
         fpu.fop = word(6) & 0x7FF;
-        let pointer = |at| {
-            if WIDE {
-                quad(at)
-            } else {
-                quad(at) & 0xFFFF_FFFF
-            }
-        };
-        (fpu.fip, fpu.fdp) = (pointer(8), pointer(16));
+        if WIDE {
+            (fpu.fip, fpu.fcs) = (quad(8), 0);
+            (fpu.fdp, fpu.fds) = (quad(16), 0);
+        } else {
+            (fpu.fip, fpu.fcs) = (quad(8) & 0xFFFF_FFFF, word(12));
+            (fpu.fdp, fpu.fds) = (quad(16) & 0xFFFF_FFFF, word(20));
+        }
     }
     for n in 0..8 {
         let at = ST + 16 * n;
