@@ -129,8 +129,14 @@ fn tiny(env: &mut Env, shape: Shape, sign: bool, exp: i32, hi: u64, lo: u64) -> 
             return round(env, shape, sign, exp, hi, lo);
         }
         if unmasked {
+            // No result is left, and inexact is what the precision alone made so.
             env.raise(Exceptions::UE);
-        } else if env.ftz {
+            if rest != 0 {
+                env.raise(Exceptions::PE);
+            }
+            return Float::zero(sign);
+        }
+        if env.ftz {
             env.raise(Exceptions::UE | Exceptions::PE);
             return Float::zero(sign);
         }

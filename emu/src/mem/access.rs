@@ -299,7 +299,8 @@ impl Cpu {
             .map(|_| ())
     }
 
-    /// As [`Cpu::probe_write`], whatever EFLAGS.AC says: for areas whose alignment is a #GP matter.
+    /// As [`Cpu::probe_write`], whatever EFLAGS.AC says, for areas whose alignment is a #GP matter:
+    /// their last byte is tried first.
     pub(crate) fn probe_area(
         &mut self,
         linear: u64,
@@ -311,6 +312,10 @@ impl Cpu {
             Privilege::UserAligned => Privilege::User,
             other => other,
         };
+        let last = linear.wrapping_add(len as u64 - 1);
+        if last & self.linear_mask > linear && canonical(linear) && canonical(last) {
+            self.resolve_span(last, 1, access, privilege, stack)?;
+        }
         self.resolve_span(linear, len, access, privilege, stack)
             .map(|_| ())
     }

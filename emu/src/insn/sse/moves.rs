@@ -172,9 +172,6 @@ fn movnti<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn masked(cpu: &mut Cpu, i: &Insn, bytes: &[u8], mask: &[u8]) -> Result<(), Raised> {
     let offset = cpu.regs[7] & i.address_mask();
     let seg = i.segment();
-    if mask.iter().all(|byte| byte & 0x80 == 0) {
-        return Ok(());
-    }
     // Faults come before the first byte is written.
     let linear = cpu.linear_at(seg, offset, bytes.len(), Access::Write)?;
     cpu.probe_write(linear, bytes.len(), seg == Seg::Ss)?;

@@ -102,6 +102,7 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let linear = cpu.fx_address(i, Access::Read)?;
     let stack = i.seg() == Seg::Ss as usize;
     let end = cpu.fx_end();
+    cpu.probe_area(linear, SIZE, Access::Read, stack)?;
     let mut image = [0; SIZE];
     for (at, chunk) in (0..).step_by(16).zip(image[..end].chunks_exact_mut(16)) {
         let linear = linear.wrapping_add(at) & cpu.linear_mask;
@@ -125,8 +126,8 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     if pending {
         fpu.fop = word(6) & 0x7FF;
         if WIDE {
-            (fpu.fip, fpu.fcs) = (quad(8), 0);
-            (fpu.fdp, fpu.fds) = (quad(16), 0);
+            (fpu.fip, fpu.fcs) = (pointer(quad(8)), 0);
+            (fpu.fdp, fpu.fds) = (pointer(quad(16)), 0);
         } else {
             (fpu.fip, fpu.fcs) = (quad(8) & 0xFFFF_FFFF, word(12));
             (fpu.fdp, fpu.fds) = (quad(16) & 0xFFFF_FFFF, word(20));
@@ -141,6 +142,15 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
         fpu.xmm[n] = u128::from(quad(at + 8)) << 64 | u128::from(quad(at));
     }
     Ok(())
+}
+
+/// A pointer as the unit holds it: 57 bits, the last of which is its sign.
+fn pointer(value: u64) -> u64 {
+    const UNUSED: u32 = 64 - 57;
+    (value << UNUSED)
+        .cast_signed()
+        .wrapping_shr(UNUSED)
+        .cast_unsigned()
 }
 
 /// The physical register behind ST(n).
