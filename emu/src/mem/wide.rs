@@ -4,6 +4,7 @@ use crate::arch::segment::Seg;
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::Access;
+use crate::mem::tlb::Privilege;
 
 const BYTES: usize = 16;
 const HALF: u64 = 8;
@@ -38,8 +39,7 @@ impl Cpu {
     /// Reads sixteen bytes at a linear address.
     #[inline(always)]
     pub(crate) fn read_wide(&mut self, linear: u64, stack: bool) -> Result<u128, Raised> {
-        // Two aligned halves in one page cannot fault one after the other.
-        if !linear.is_multiple_of(HALF) || linear & 0xFFF > 0xFF0 {
+        if self.wide_needs_probe(linear) {
             self.probe_read(linear, BYTES, stack)?;
         }
         let low: u64 = self.read_linear(linear, stack)?;
@@ -55,11 +55,20 @@ impl Cpu {
         value: u128,
         stack: bool,
     ) -> Result<(), Raised> {
-        if !linear.is_multiple_of(HALF) || linear & 0xFFF > 0xFF0 {
+        if self.wide_needs_probe(linear) {
             self.probe_write(linear, BYTES, stack)?;
         }
         self.write_linear(linear, value as u64, stack)?;
         self.write_linear(self.second(linear), (value >> 64) as u64, stack)
+    }
+
+    /// Whether the halves could fault one after the other, or the whole is not as aligned as EFLAGS.AC
+    /// wants it: they are in two pages, or not aligned themselves.
+    #[inline(always)]
+    fn wide_needs_probe(&self, linear: u64) -> bool {
+        !linear.is_multiple_of(HALF)
+            || linear & 0xFFF > 0xFF0
+            || self.privilege == Privilege::UserAligned
     }
 
     #[inline(always)]

@@ -270,8 +270,8 @@ fn pd_to_pi<const TRUNCATE: bool, S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> 
     let bits = S::read(cpu, i)?;
     let mut env = env_of::<TRUNCATE>(cpu);
     let result = pd_to_ints(&mut env, bits);
-    settle(cpu, env)?;
     cpu.enter_mmx();
+    settle(cpu, env)?;
     cpu.set_mm(i.r[0], result);
     Ok(())
 }
@@ -281,23 +281,29 @@ fn ps_to_pi<const TRUNCATE: bool, S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> R
     let bits = S::read(cpu, i)?;
     let mut env = env_of::<TRUNCATE>(cpu);
     let result = ps_to_ints(&mut env, bits);
-    settle(cpu, env)?;
     cpu.enter_mmx();
+    settle(cpu, env)?;
     cpu.set_mm(i.r[0], result);
     Ok(())
 }
 
 /// MMX integers to two singles; the high quadword stays.
 fn cvtpi2ps<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    both_units(cpu)?;
+    cpu.sse()?;
     let bits = S::read(cpu, i)?;
     let mut env = cpu.simd_env();
     let low = from_i32::<F32>(&mut env, bits as u32);
     let high = from_i32::<F32>(&mut env, (bits >> 32) as u32);
     settle(cpu, env)?;
-    cpu.enter_mmx();
     cpu.set_xmm_q(i.r[0], doubles(low, high));
     Ok(())
+}
+
+/// The register form alone is an MMX instruction.
+fn cvtpi2ps_mm(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    both_units(cpu)?;
+    cpu.enter_mmx();
+    cvtpi2ps::<Mm<1>>(cpu, i)
 }
 
 /// The register form alone is an MMX instruction.
@@ -335,7 +341,13 @@ pub(in crate::insn) const ROWS: &[Row] = &[
     vector!(ps_to_pi::<true>(), Xmm<1> | Memory, [Cvttps2pi_mm_xmmm64]),
     vector!(pd_to_pi::<false>(), Xmm<1> | Memory, [Cvtpd2pi_mm_xmmm128]),
     vector!(pd_to_pi::<true>(), Xmm<1> | Memory, [Cvttpd2pi_mm_xmmm128]),
-    vector!(cvtpi2ps(), Mm<1> | Memory, [Cvtpi2ps_xmm_mmm64]),
+    row!(@row [Cvtpi2ps_xmm_mmm64] |i| {
+        use crate::insn::form::{Kind, kind, step};
+        match kind(i, 1) {
+            Kind::Reg => step!(cvtpi2ps_mm),
+            _ => step!(cvtpi2ps::<Memory>),
+        }
+    }),
     row!(@row [Cvtpi2pd_xmm_mmm64] |i| {
         use crate::insn::form::{Kind, kind, step};
         match kind(i, 1) {

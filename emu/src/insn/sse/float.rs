@@ -9,19 +9,31 @@ use super::packed::xmm;
 use crate::arch::RFlags;
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
-use crate::fpu::{self, Env, Exceptions, F32, F64, Float, Format, Order, Shape};
+use crate::fpu::{self, Class, Env, Exceptions, F32, F64, Float, Format, Order, Shape};
 use crate::insn::Row;
 use crate::insn::form::row;
+
+/// MXCSR under which nothing happens to an exact result.
+const ALL_MASKED: u32 = 0x1F80;
 
 /// An operation of two values under an environment.
 type Op = fn(&mut Env, Shape, Float, Float) -> Float;
 
-fn min(env: &mut Env, _: Shape, a: Float, b: Float) -> Float {
-    fpu::min(env, a, b)
+fn min(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
+    unchanged(shape, fpu::min(env, a, b))
 }
 
-fn max(env: &mut Env, _: Shape, a: Float, b: Float) -> Float {
-    fpu::max(env, a, b)
+fn max(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
+    unchanged(shape, fpu::max(env, a, b))
+}
+
+/// An operand as a result: a denormal one needs the exponent that results have.
+#[inline(always)]
+fn unchanged(shape: Shape, value: Float) -> Float {
+    if value.class != Class::Denormal {
+        return value;
+    }
+    fpu::narrow(&mut Env::sse(ALL_MASKED), shape, value)
 }
 
 /// The square root of the second operand.

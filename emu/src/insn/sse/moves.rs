@@ -172,9 +172,6 @@ fn movnti<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn masked(cpu: &mut Cpu, i: &Insn, bytes: &[u8], mask: &[u8]) -> Result<(), Raised> {
     let offset = cpu.regs[7] & i.address_mask();
     let seg = i.segment();
-    if mask.iter().all(|byte| byte & 0x80 == 0) {
-        return Ok(());
-    }
     // Faults come before the first byte is written.
     let linear = cpu.linear_at(seg, offset, bytes.len(), Access::Write)?;
     cpu.probe_write(linear, bytes.len(), seg == Seg::Ss)?;
@@ -191,9 +188,9 @@ fn masked(cpu: &mut Cpu, i: &Insn, bytes: &[u8], mask: &[u8]) -> Result<(), Rais
 fn maskmovq(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.mmx()?;
     let (bytes, mask) = (cpu.mm(i.r[1]), cpu.mm(i.r[2]));
-    masked(cpu, i, &bytes.to_le_bytes(), &mask.to_le_bytes())?;
+    // The one MMX instruction whose page fault comes after its change of the x87's state.
     cpu.enter_mmx();
-    Ok(())
+    masked(cpu, i, &bytes.to_le_bytes(), &mask.to_le_bytes())
 }
 
 fn maskmovdqu(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {

@@ -4,14 +4,16 @@
 //! As AMD's processors have it, FOP, FIP and FDP are saved and restored only with an error pending
 //! (AMD APM Vol. 2, "FXSAVE and FXRSTOR Instructions"); otherwise zeros are stored, nothing is loaded.
 
-use crate::arch::exception::NM;
+use crate::arch::exception::{AC, GP, NM, SS};
 use crate::arch::segment::Seg;
 use crate::arch::{Cr0, Cr4, Exception};
 use crate::cpu::{CodeSize, Cpu, Raised};
 use crate::decode::Insn;
+use crate::descriptor::canonical;
 use crate::insn::Row;
 use crate::insn::form::row;
 use crate::mem::Access;
+use crate::mem::tlb::Privilege;
 
 /// MXCSR bits that can be set.
 const MXCSR_MASK: u32 = 0xFFFF;
@@ -40,9 +42,21 @@ impl Cpu {
     fn fx_address(&mut self, i: &Insn, access: Access) -> Result<u64, Raised> {
         let linear = self.linear_of(i, SIZE, access)?;
         if !linear.is_multiple_of(16) {
-            return self.gp(0);
+            return self.fx_misaligned(linear, i.seg() == Seg::Ss as usize);
         }
         Ok(linear)
+    }
+
+    /// An image that is not aligned is a #GP; AMD's processors look for #AC first, as if for 32 bits.
+    #[cold]
+    fn fx_misaligned(&mut self, linear: u64, stack: bool) -> Result<u64, Raised> {
+        let checked = self.privilege == Privilege::UserAligned && !linear.is_multiple_of(4);
+        let vector = match (canonical(linear), stack) {
+            (false, true) => SS,
+            (true, _) if checked => AC,
+            _ => GP,
+        };
+        self.fault(Exception::with_code(vector, 0))
     }
 
     /// How much of the image the XMM registers take.
@@ -72,7 +86,9 @@ fn fxsave<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
             put(16, &fpu.fdp.to_le_bytes());
         } else {
             put(8, &(fpu.fip as u32).to_le_bytes());
+            put(12, &fpu.fcs.to_le_bytes());
             put(16, &(fpu.fdp as u32).to_le_bytes());
+            put(20, &fpu.fds.to_le_bytes());
         }
     }
     put(MXCSR, &fpu.mxcsr.to_le_bytes());
@@ -86,7 +102,7 @@ fn fxsave<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
         put(X87 + 16 * n, &value.to_le_bytes());
     }
     let end = cpu.fx_end();
-    cpu.probe_write(linear, SIZE, stack)?;
+    cpu.probe_area(linear, SIZE, Access::Write, stack)?;
     for (at, chunk) in (0..).step_by(16).zip(image[..end].chunks_exact(16)) {
         let value = u128::from_le_bytes(chunk.try_into().unwrap_or_default());
         let linear = linear.wrapping_add(at) & cpu.linear_mask;
@@ -100,6 +116,7 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let linear = cpu.fx_address(i, Access::Read)?;
     let stack = i.seg() == Seg::Ss as usize;
     let end = cpu.fx_end();
+    cpu.probe_area(linear, SIZE, Access::Read, stack)?;
     let mut image = [0; SIZE];
     for (at, chunk) in (0..).step_by(16).zip(image[..end].chunks_exact_mut(16)) {
         let linear = linear.wrapping_add(at) & cpu.linear_mask;
@@ -122,14 +139,13 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     fpu.ftw = image[4];
     if pending {
         fpu.fop = word(6) & 0x7FF;
-        let pointer = |at| {
-            if WIDE {
-                quad(at)
-            } else {
-                quad(at) & 0xFFFF_FFFF
-            }
-        };
-        (fpu.fip, fpu.fdp) = (pointer(8), pointer(16));
+        if WIDE {
+            (fpu.fip, fpu.fcs) = (pointer(quad(8)), 0);
+            (fpu.fdp, fpu.fds) = (pointer(quad(16)), 0);
+        } else {
+            (fpu.fip, fpu.fcs) = (quad(8) & 0xFFFF_FFFF, word(12));
+            (fpu.fdp, fpu.fds) = (quad(16) & 0xFFFF_FFFF, word(20));
+        }
     }
     for n in 0..8 {
         let at = ST + 16 * n;
@@ -140,6 +156,15 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
         fpu.xmm[n] = u128::from(quad(at + 8)) << 64 | u128::from(quad(at));
     }
     Ok(())
+}
+
+/// A pointer as the unit holds it: 57 bits, the last of which is its sign.
+fn pointer(value: u64) -> u64 {
+    const UNUSED: u32 = 64 - 57;
+    (value << UNUSED)
+        .cast_signed()
+        .wrapping_shr(UNUSED)
+        .cast_unsigned()
 }
 
 /// The physical register behind ST(n).
