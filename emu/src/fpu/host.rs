@@ -4,7 +4,8 @@
 //!
 //! An instruction under guest controls that are the host's own runs as it is: the flags in the host's
 //! MXCSR, which mean nothing to Rust, are looked at behind it. Only where one is there that the guest
-//! does not have yet, or the controls are others, is MXCSR loaded around it.
+//! does not have yet, or the controls are others, is MXCSR loaded around it. Reading MXCSR takes longer
+//! than a comparison or a conversion to one integer takes in software: those are not here.
 // UNSAFETY: instructions on registers, LDMXCSR and STMXCSR on locals, in `asm!`.
 #![cfg_attr(
     target_arch = "x86_64",
@@ -86,8 +87,6 @@ operations! {
     minps minpd minss minsd maxps maxpd maxss maxsd sqrtps sqrtpd sqrtss sqrtsd
     cmpeqps cmpltps cmpleps cmpunordps cmpneqps cmpnltps cmpnleps cmpordps
     cmpeqpd cmpltpd cmplepd cmpunordpd cmpneqpd cmpnltpd cmpnlepd cmpordpd
-    cmpeqss cmpltss cmpless cmpunordss cmpneqss cmpnltss cmpnless cmpordss
-    cmpeqsd cmpltsd cmplesd cmpunordsd cmpneqsd cmpnltsd cmpnlesd cmpordsd
     cvtps2pd cvtpd2ps cvtss2sd cvtsd2ss cvtdq2ps cvtps2dq cvttps2dq cvtpd2dq cvttpd2dq
 }
 
@@ -95,25 +94,14 @@ operations! {
 pub const CMPPS: [Operation; 8] = [
     cmpeqps, cmpltps, cmpleps, cmpunordps, cmpneqps, cmpnltps, cmpnleps, cmpordps,
 ];
+
 /// As [`CMPPS`].
 pub const CMPPD: [Operation; 8] = [
     cmpeqpd, cmpltpd, cmplepd, cmpunordpd, cmpneqpd, cmpnltpd, cmpnlepd, cmpordpd,
 ];
-/// As [`CMPPS`].
-pub const CMPSS: [Operation; 8] = [
-    cmpeqss, cmpltss, cmpless, cmpunordss, cmpneqss, cmpnltss, cmpnless, cmpordss,
-];
-/// As [`CMPPS`].
-pub const CMPSD: [Operation; 8] = [
-    cmpeqsd, cmpltsd, cmplesd, cmpunordsd, cmpneqsd, cmpnltsd, cmpnlesd, cmpordsd,
-];
 
 /// Of a general-purpose source.
 pub type FromInt = fn(u128, u64, u32) -> Option<(u128, u32)>;
-/// Of a general-purpose destination.
-pub type ToInt = fn(u128, u32) -> Option<(u64, u32)>;
-/// Of two operands that are compared: CF, PF, ZF.
-pub type Comparison = fn(u128, u128, u32) -> Option<(u8, u32)>;
 
 macro_rules! from_int {
     ($($name:ident: $text:literal;)*) => {$(
@@ -140,63 +128,6 @@ from_int! {
     cvtsi2sd_32: "cvtsi2sd {to}, {from:e}";
     cvtsi2sd_64: "cvtsi2sd {to}, {from}";
 }
-
-macro_rules! to_int {
-    ($($name:ident: $text:literal;)*) => {$(
-        #[doc = concat!("`", stringify!($name), "`")]
-        #[cfg(target_arch = "x86_64")]
-        pub fn $name(b: u128, mxcsr: u32) -> Option<(u64, u32)> {
-            under(mxcsr, |load, mxcsr| {
-                let to: u64;
-                instruction!(load, mxcsr, [$text], to = out(reg) to, from = in(xmm_reg) vector(b));
-                to
-            })
-        }
-        #[doc = concat!("`", stringify!($name), "`, not on this host")]
-        #[cfg(not(target_arch = "x86_64"))]
-        pub fn $name(_: u128, _: u32) -> Option<(u64, u32)> {
-            None
-        }
-    )*};
-}
-
-to_int! {
-    cvtss2si_32: "cvtss2si {to:e}, {from}";
-    cvtss2si_64: "cvtss2si {to}, {from}";
-    cvttss2si_32: "cvttss2si {to:e}, {from}";
-    cvttss2si_64: "cvttss2si {to}, {from}";
-    cvtsd2si_32: "cvtsd2si {to:e}, {from}";
-    cvtsd2si_64: "cvtsd2si {to}, {from}";
-    cvttsd2si_32: "cvttsd2si {to:e}, {from}";
-    cvttsd2si_64: "cvttsd2si {to}, {from}";
-}
-
-/// CVTxSS2SI, by whether it truncates and whether the destination has 64 bits.
-pub const SS_TO_INT: [[ToInt; 2]; 2] = [[cvtss2si_32, cvtss2si_64], [cvttss2si_32, cvttss2si_64]];
-/// The same of CVTxSD2SI.
-pub const SD_TO_INT: [[ToInt; 2]; 2] = [[cvtsd2si_32, cvtsd2si_64], [cvttsd2si_32, cvttsd2si_64]];
-
-macro_rules! comparisons {
-    ($($name:ident)*) => {$(
-        #[doc = concat!("`", stringify!($name), "`")]
-        #[cfg(target_arch = "x86_64")]
-        pub fn $name(a: u128, b: u128, mxcsr: u32) -> Option<(u8, u32)> {
-            under(mxcsr, |load, mxcsr| {
-                let ax: u16;
-                instruction!(load, mxcsr, [concat!(stringify!($name), " {a}, {b}"), "lahf"],
-                    a = in(xmm_reg) vector(a), b = in(xmm_reg) vector(b), out("ax") ax);
-                (ax >> 8) as u8
-            })
-        }
-        #[doc = concat!("`", stringify!($name), "`, not on this host")]
-        #[cfg(not(target_arch = "x86_64"))]
-        pub fn $name(_: u128, _: u128, _: u32) -> Option<(u8, u32)> {
-            None
-        }
-    )*};
-}
-
-comparisons! { comiss ucomiss comisd ucomisd }
 
 /// Approximate reciprocals of four singles.
 #[cfg(target_arch = "x86_64")]

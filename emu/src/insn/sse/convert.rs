@@ -140,12 +140,6 @@ fn ss_to_int<W: Raw, const TRUNCATE: bool, S: Operand<u32>>(
 ) -> Result<(), Raised> {
     cpu.sse()?;
     let bits = S::read(cpu, i)?;
-    let host = host::SS_TO_INT[usize::from(TRUNCATE)][usize::from(W::BYTES == 8)];
-    let answer = host(bits.into(), cpu.fpu.mxcsr);
-    if let Some(result) = cpu.simd_took(answer) {
-        cpu.set_reg(i.r[0], W::from_u64(result));
-        return Ok(());
-    }
     let mut env = env_of::<TRUNCATE>(cpu);
     let value = F32::unpack(&env, bits);
     let result = int_of::<W>(&mut env, value);
@@ -160,12 +154,6 @@ fn sd_to_int<W: Raw, const TRUNCATE: bool, S: Operand<u64>>(
 ) -> Result<(), Raised> {
     cpu.sse()?;
     let bits = S::read(cpu, i)?;
-    let host = host::SD_TO_INT[usize::from(TRUNCATE)][usize::from(W::BYTES == 8)];
-    let answer = host(bits.into(), cpu.fpu.mxcsr);
-    if let Some(result) = cpu.simd_took(answer) {
-        cpu.set_reg(i.r[0], W::from_u64(result));
-        return Ok(());
-    }
     let mut env = env_of::<TRUNCATE>(cpu);
     let value = F64::unpack(&env, bits);
     let result = int_of::<W>(&mut env, value);

@@ -9,7 +9,7 @@ use super::packed::xmm;
 use crate::arch::RFlags;
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
-use crate::fpu::host::{self, Comparison, Operation};
+use crate::fpu::host::{self, Operation};
 use crate::fpu::{self, Class, Env, Exceptions, F32, F64, Float, Format, Order, Shape};
 use crate::insn::Row;
 use crate::insn::form::row;
@@ -176,12 +176,8 @@ fn cmppd<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 }
 
 fn cmpss<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let host = host::CMPSS[i.imm as usize & 7];
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]) as u32);
-    if cpu.simd_host(i, host, b.into()) {
-        return Ok(());
-    }
     let mut env = cpu.simd_env();
     let result = mask32(&mut env, i.imm, a, b);
     cpu.simd_report(&env)?;
@@ -190,30 +186,13 @@ fn cmpss<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 }
 
 fn cmpsd<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let host = host::CMPSD[i.imm as usize & 7];
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]) as u64);
-    if cpu.simd_host(i, host, b.into()) {
-        return Ok(());
-    }
     let mut env = cpu.simd_env();
     let result = mask64(&mut env, i.imm, a, b);
     cpu.simd_report(&env)?;
     cpu.set_xmm_q(i.r[0], result);
     Ok(())
-}
-
-/// CF, PF and ZF as the host's processor has them, if it may compare.
-fn host_order(cpu: &mut Cpu, i: &Insn, host: Comparison, b: u128) -> bool {
-    let answer = host(cpu.xmm(i.r[0]), b, cpu.fpu.mxcsr);
-    match cpu.simd_took(answer) {
-        Some(flags) => {
-            cpu.flags
-                .set_bits(RFlags::from_bits_truncate(flags.into()) & RFlags::STATUS);
-            true
-        }
-        None => false,
-    }
 }
 
 /// The flags of COMISx and UCOMISx.
@@ -228,12 +207,8 @@ fn set_order(cpu: &mut Cpu, order: Order) {
 }
 
 fn comiss<const SIGNAL: bool, S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let host = if SIGNAL { host::comiss } else { host::ucomiss };
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]) as u32);
-    if host_order(cpu, i, host, b.into()) {
-        return Ok(());
-    }
     let mut env = cpu.simd_env();
     let (a, b) = (F32::unpack(&env, a), F32::unpack(&env, b));
     let order = fpu::compare(&mut env, a, b, SIGNAL);
@@ -243,12 +218,8 @@ fn comiss<const SIGNAL: bool, S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Resul
 }
 
 fn comisd<const SIGNAL: bool, S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let host = if SIGNAL { host::comisd } else { host::ucomisd };
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]) as u64);
-    if host_order(cpu, i, host, b.into()) {
-        return Ok(());
-    }
     let mut env = cpu.simd_env();
     let (a, b) = (F64::unpack(&env, a), F64::unpack(&env, b));
     let order = fpu::compare(&mut env, a, b, SIGNAL);
