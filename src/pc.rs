@@ -19,7 +19,7 @@ use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome, Stopper};
 use crate::run::{RunError, Session, open};
-use crate::{calendar, firmware_options};
+use crate::{calendar, drives, firmware_options};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
 const DEBUGCON: u16 = 0x402;
@@ -39,6 +39,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         ..Target::default()
     };
     plug_in(options, &mut target)?;
+    target.parts.ide = drives::drives(options)?;
     firmware_options::add_files(&mut target.parts.fw_cfg, options)?;
     let boot = start_up(options, &mut target)?;
     let Target {

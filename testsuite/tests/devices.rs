@@ -17,6 +17,7 @@ use devices::irq::Probe;
 use devices::memory::{Block, DIRTY, PAGE_SIZE};
 use devices::memory_map::{BusMaster, SharedShape};
 use devices::pci::intx::PirqRouter;
+use devices::portf0::Pins;
 use devices::time::ManualTime;
 use devices::{At, Clock, Device, IrqLine, Requests, pci};
 use proptest::prelude::*;
@@ -127,6 +128,7 @@ fn wiring(time: &Arc<ManualTime>, probe: &Arc<Probe>, irqs: usize) -> Wiring {
         irqs: (0..irqs).map(line).collect(),
         memory: BusMaster::default(),
         dma: Dma::default(),
+        x87_pins: Pins::default(),
         options: Arc::new(options()),
         parts: Arc::default(),
         chardev: Chardev::null(),

@@ -1,6 +1,7 @@
 //! What stands behind a device on the host side.
 
 pub mod chardev;
+pub mod disk;
 pub mod display;
 pub mod input;
 pub mod keys;

@@ -11,8 +11,9 @@ use crate::backend::chardev::Chardev;
 use crate::backend::input::Input;
 use crate::fw_cfg;
 use crate::i8237::Dma;
+use crate::ide::Drive;
 use crate::memory_map::BusMaster;
-use crate::{Clock, IrqLine, Requests};
+use crate::{Clock, IrqLine, Requests, portf0};
 
 /// What a device is wired to when the board builds it.
 pub struct Wiring {
@@ -26,6 +27,8 @@ pub struct Wiring {
     pub memory: BusMaster,
     /// The DMA controllers, for devices of the ISA bus.
     pub dma: Dma,
+    /// The processor's FERR# and IGNNE#.
+    pub x87_pins: portf0::Pins,
     /// What the user chose of the machine.
     pub options: Arc<BoardOptions>,
     /// What the user plugged in.
@@ -55,6 +58,8 @@ pub struct Parts {
     pub vga_rom: Option<Vec<u8>>,
     /// The user's hands: keyboard, mouse, power button.
     pub input: Input,
+    /// Drives of the IDE channels: primary master and slave, secondary master and slave.
+    pub ide: [Option<Drive>; 4],
 }
 
 /// What a user can choose of the machine.

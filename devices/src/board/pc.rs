@@ -8,7 +8,7 @@ use crate::bus::{Region, Widths};
 use crate::chips::{self, InterruptChips};
 use crate::irq::{HPET_REPLACES, HPET_RTC, HPET_TIMER};
 use crate::{
-    Device, debugcon, fw_cfg, hpet, i8042, i8237, i8254, isa_debug_exit, mc146818, port92,
+    Device, debugcon, fw_cfg, hpet, i8042, i8237, i8254, isa_debug_exit, mc146818, port92, portf0,
     uart16550,
 };
 
@@ -86,6 +86,7 @@ pub const ISA: &[Isa] = &[
     Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irqs: &[4], new: uart16550::new },
     Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
     Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
+    Isa { name: "portf0", regions: Regions::Fixed(&[bytes(0xF0..=0xF0)]), irqs: &[13], new: portf0::new },
     Isa { name: "fw_cfg", regions: Regions::Fixed(FW_CFG), irqs: &[], new: fw_cfg::new },
     Isa { name: "hpet", regions: Regions::Chosen(hpet_page), irqs: &[HPET_TIMER, HPET_RTC, HPET_REPLACES, 2], new: hpet::new },
     Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irqs: &[], new: debugcon::new },

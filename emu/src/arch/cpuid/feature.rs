@@ -113,9 +113,6 @@ pub const WITHHELD: &[(Feature, &str)] = &[
     (Feature::Pcid, "CR3 has no process-context identifiers yet"),
     (Feature::Invpcid, "see pcid"),
     (Feature::Svm, "no nested virtualization"),
-    // A guest that sees the bit asks leaf 40000000h, and would find another hypervisor on each
-    // engine; without it, both are the same bare machine.
-    (Feature::Hypervisor, "both engines look alike"),
     (Feature::Ht, "set by the number of processors"),
 ];
 

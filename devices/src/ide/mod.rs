@@ -1,0 +1,5 @@
+//! PIIX3 IDE.
+
+mod drive;
+
+pub use drive::{Drive, Medium, Tray};
