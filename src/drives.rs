@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use devices::backend::disk::{Disk, Options as DiskOptions};
-use devices::ide::Drive;
+use devices::backend::disk::{Disk, DiskOptions};
+use devices::backend::drive::Drive;
 
 use crate::cli::{CliError, Options, one_of, switch};
 use crate::properties::Properties;
@@ -27,7 +27,6 @@ const PROPERTIES: &[&str] = &[
     "read-only",
     "snapshot",
     "serial",
-    "model",
     "id",
     "cache",
     "aio",
@@ -62,7 +61,7 @@ pub fn drives(options: &Options) -> Result<Drives, RunError> {
         }
     }
     if let Some(path) = &options.cdrom {
-        let drive = Drive::cdrom(Some(open(path, false, true)?));
+        let drive = Drive::cd_rom(Some(open(path, false, true)?));
         put(&mut drives, "-cdrom", CDROM, drive)?;
     }
     for given in &options.drive {
@@ -70,7 +69,7 @@ pub fn drives(options: &Options) -> Result<Drives, RunError> {
     }
     // The stock machine's drive, empty.
     if drives[CDROM].is_none() && !options.nodefaults {
-        drives[CDROM] = Some(Drive::cdrom(None));
+        drives[CDROM] = Some(Drive::cd_rom(None));
     }
     Ok(drives)
 }
@@ -100,11 +99,10 @@ fn add(drives: &mut Drives, given: &str, all_snapshot: bool) -> Result<(), RunEr
     let mut drive = match (media, file) {
         ("disk", None) => return Err(usage("needs file=").into()),
         ("disk", Some(path)) => Drive::hard_disk(open(Path::new(path), snapshot, read_only)?),
-        (_, None) => Drive::cdrom(None),
-        (_, Some(path)) => Drive::cdrom(Some(open(Path::new(path), false, true)?)),
+        (_, None) => Drive::cd_rom(None),
+        (_, Some(path)) => Drive::cd_rom(Some(open(Path::new(path), false, true)?)),
     };
     drive.serial = get("serial").map(str::to_string);
-    drive.model = get("model").map(str::to_string);
     put(drives, "-drive", place, drive)
 }
 

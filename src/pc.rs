@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use devices::acpi;
+use devices::backend::drive::Drive;
 use devices::board::BoardOptions;
 use devices::board::firmware::description;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -40,6 +41,9 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     };
     plug_in(options, &mut target)?;
     target.parts.ide = drives::drives(options)?;
+    for (known, drive) in target.board.drives.disks.iter_mut().zip(&target.parts.ide) {
+        *known = drive.as_ref().and_then(Drive::geometry);
+    }
     firmware_options::add_files(&mut target.parts.fw_cfg, options)?;
     let boot = start_up(options, &mut target)?;
     let Target {

@@ -11,7 +11,7 @@
 //! - [`pci`]: configuration mechanism #1, functions and BARs, INTx routing; [`i440fx`], [`piix3`],
 //!   [`piix4_pm`]: the chipset
 //! - [`fw_cfg`]: what firmware and guest are told of the machine; [`acpi`], [`smbios`]: the tables among it
-//! - [`vga`]: the standard VGA; [`backend`]: what stands behind a device on the host side
+//! - [`ide`]: disks and CD-ROM drives; [`vga`]: the standard VGA; [`backend`]: what stands behind a device on the host side
 //! - [`time`]: guest time; [`state`]: saved state; [`regmap`]: register spaces as rows
 //! - [`board`]: the machine's rows, and how they are wired
 #![forbid(unsafe_code)]

@@ -1,302 +1,278 @@
-//! Disk backends: what a drive is plugged into.
+//! Raw disk images and block devices: what a drive's medium is.
 //!
-//! A [`Disk`] is a sequence of 512-byte sectors over a raw image (a file or a block device), an image
-//! with an overlay that takes its writes ([`Options::snapshot`]), or memory. Sizes are rounded up to whole
-//! sectors: past the end of the image zeros are read. A host's error is the caller's to tell the guest.
+//! A file may have any size: a disk is whole sectors of 512 bytes, what a file lacks of the last one
+//! reads as zeros. Locks tell another process that a disk is in use: `flock` (twin86's own), and a
+//! POSIX lock of the whole file, which meets the byte locks a running QEMU holds. A writer wants a disk
+//! for itself; readers and snapshots share it. File systems without locks are used without.
 //!
-//! Images are locked ([`lock`]) so that two machines do not write one. Not modelled: formats but raw.
+//! Not modelled: image formats; discard.
 
-mod lock;
-mod overlay;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use overlay::Overlay;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use snapshot::Snapshot;
 
 /// Bytes of a sector.
 pub const SECTOR: u64 = 512;
 
-/// How an image is opened.
+/// How a disk is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// The guest cannot write.
+pub struct DiskOptions {
+    /// Writes fail.
     pub read_only: bool,
-    /// What the guest writes is kept apart and lost at the end; the image itself is only read.
+    /// Writes are forgotten when the machine ends; the image is never written.
     pub snapshot: bool,
 }
 
-/// Why an image could not be opened.
+/// Why a disk could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    /// There is no such file.
-    #[error("{}: there is no such image", path.display())]
+    /// There is nothing at the path.
+    #[error("disk image {path}: no such file")]
     NotFound {
-        /// The image.
+        /// The path.
         path: PathBuf,
     },
-    /// The user may not open it.
-    #[error("{}: permission to {} denied", path.display(), if *write { "write" } else { "read" })]
-    Permission {
-        /// The image.
+    /// The host does not let the user have it.
+    #[error("disk image {path}: permission denied")]
+    Denied {
+        /// The path.
         path: PathBuf,
-        /// Whether it was opened for writing, too.
-        write: bool,
     },
     /// It is a directory.
-    #[error("{}: is a directory", path.display())]
+    #[error("disk image {path}: is a directory")]
     Directory {
         /// The path.
         path: PathBuf,
     },
-    /// It is a device without sectors, a pipe or a socket.
-    #[error("{}: is neither a file nor a block device", path.display())]
+    /// It is a pipe, a terminal or the like.
+    #[error("disk image {path}: neither a file nor a block device")]
     Kind {
         /// The path.
         path: PathBuf,
     },
     /// It holds nothing.
-    #[error("{}: is empty", path.display())]
+    #[error("disk image {path}: is empty")]
     Empty {
-        /// The image.
+        /// The path.
         path: PathBuf,
     },
-    /// Another process has it in use.
-    #[error("{}: is in use by another process", path.display())]
+    /// Another process has it.
+    #[error("disk image {path}: locked by another process")]
     Locked {
-        /// The image.
+        /// The path.
         path: PathBuf,
     },
-    /// There is no room for what the guest will write.
-    #[error("a temporary file for the guest's writes to {} cannot be made", path.display())]
-    Overlay {
-        /// The image.
+    /// Anything else.
+    #[error("disk image {path}: {source}")]
+    Io {
+        /// The path.
         path: PathBuf,
-        /// Why not.
+        /// The host's word.
         #[source]
         source: io::Error,
     },
-    /// The host says something else.
-    #[error("{}: cannot be opened", path.display())]
-    Host {
-        /// The image.
-        path: PathBuf,
-        /// What it says.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// What keeps a disk's bytes. Accesses are whole: one that succeeds has moved every byte.
-pub trait Store: Send + Sync {
-    /// Its size in bytes.
-    fn size(&self) -> u64;
-    /// Reads; past the end there are zeros.
-    ///
-    /// # Errors
-    /// If the host cannot.
-    fn read(&self, offset: u64, data: &mut [u8]) -> io::Result<()>;
-    /// Writes.
-    ///
-    /// # Errors
-    /// If the host cannot.
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()>;
-    /// Makes what was written last.
-    ///
-    /// # Errors
-    /// If the host cannot.
-    fn flush(&self) -> io::Result<()>;
 }
 
 /// A disk; every clone is the same one.
 #[derive(Clone)]
-pub struct Disk {
-    store: Arc<dyn Store>,
+pub struct Disk(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    size: u64,
     read_only: bool,
 }
 
+enum Store {
+    File(File),
+    Snapshot(Mutex<Snapshot>),
+    Memory(Mutex<Vec<u8>>),
+    #[cfg(test)]
+    Broken,
+}
+
 impl Disk {
-    /// Opens the raw image at `path`.
+    /// Opens an image file or a block device.
     ///
     /// # Errors
-    /// If it cannot be opened as `options` say, or is in use.
-    pub fn open(path: impl AsRef<Path>, options: Options) -> Result<Self, DiskError> {
-        let path = path.as_ref();
-        // Only the image's own writer needs it writable.
-        let write = !options.read_only && !options.snapshot;
-        let image = Image::open(path, write)?;
-        let disk = if options.snapshot && !options.read_only {
-            let overlay = Overlay::new(image).map_err(|source| DiskError::Overlay {
-                path: path.to_owned(),
-                source,
-            })?;
-            Self::new(Arc::new(overlay))
+    /// If it is no disk, or the host or another process does not let it be used as asked.
+    pub fn open(path: &Path, options: DiskOptions) -> Result<Self, DiskError> {
+        let failed = |source: io::Error| explain(path, source);
+        // Asked before it is opened: opening a pipe would wait for its other end.
+        let kind = std::fs::metadata(path).map_err(failed)?.file_type();
+        let path_buf = || path.to_path_buf();
+        if kind.is_dir() {
+            return Err(DiskError::Directory { path: path_buf() });
+        }
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(DiskError::Kind { path: path_buf() });
+        }
+        let writable = !options.read_only && !options.snapshot;
+        let mut how = OpenOptions::new();
+        let mut file = how.read(true).write(writable).open(path).map_err(failed)?;
+        if !lock(&file, writable).map_err(failed)? {
+            return Err(DiskError::Locked { path: path_buf() });
+        }
+        let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        if size == 0 {
+            return Err(DiskError::Empty { path: path_buf() });
+        }
+        let store = if options.snapshot {
+            Store::Snapshot(Mutex::new(Snapshot::new(file).map_err(failed)?))
         } else {
-            Self::new(Arc::new(image))
+            Store::File(file)
         };
-        Ok(Self {
-            read_only: options.read_only,
-            ..disk
-        })
+        Ok(Self::new(store, size, options.read_only))
     }
 
-    /// A disk over `store`.
-    pub fn new(store: Arc<dyn Store>) -> Self {
-        Self {
+    /// A disk in memory that holds `bytes`.
+    pub fn memory(bytes: Vec<u8>) -> Self {
+        let size = bytes.len() as u64;
+        Self::new(Store::Memory(Mutex::new(bytes)), size, false)
+    }
+
+    /// A disk whose every access fails.
+    #[cfg(test)]
+    pub(crate) fn broken(size: u64) -> Self {
+        Self::new(Store::Broken, size, false)
+    }
+
+    /// The same bytes as a disk that cannot be written.
+    #[cfg(test)]
+    pub(crate) fn read_only_memory(bytes: Vec<u8>) -> Self {
+        let size = bytes.len() as u64;
+        Self::new(Store::Memory(Mutex::new(bytes)), size, true)
+    }
+
+    fn new(store: Store, size: u64, read_only: bool) -> Self {
+        // No host has files near 2^64 bytes; rounding up cannot wrap.
+        let size = size.div_ceil(SECTOR).saturating_mul(SECTOR);
+        Self(Arc::new(Inner {
             store,
-            read_only: false,
-        }
+            size,
+            read_only,
+        }))
     }
 
-    /// A disk in memory.
-    pub fn ram(bytes: Vec<u8>) -> Self {
-        Self::new(Arc::new(Ram(Mutex::new(bytes))))
+    /// Its size in bytes: whole sectors.
+    pub fn size(&self) -> u64 {
+        self.0.size
     }
 
-    /// The same disk, which the guest cannot write.
-    pub fn read_only(self) -> Self {
-        Self {
-            read_only: true,
-            ..self
-        }
-    }
-
-    /// Whether the guest cannot write.
-    pub fn is_read_only(&self) -> bool {
-        self.read_only
-    }
-
-    /// How many sectors it has.
+    /// Its size in sectors.
     pub fn sectors(&self) -> u64 {
-        self.store.size().div_ceil(SECTOR)
+        self.0.size / SECTOR
     }
 
-    /// Reads bytes from `offset` on.
+    /// Whether writes fail.
+    pub fn read_only(&self) -> bool {
+        self.0.read_only
+    }
+
+    /// Reads from byte `offset` on.
     ///
     /// # Errors
-    /// If they are not all inside the disk, or the host cannot.
-    pub fn read(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
+    /// If a byte lies beyond the end, or the host cannot read.
+    pub fn read_at(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
         self.check(offset, data.len())?;
-        self.store.read(offset, data)
+        match &self.0.store {
+            Store::File(file) => read_padded(file, offset, data),
+            Store::Snapshot(snapshot) => locked(snapshot).read_at(offset, data),
+            Store::Memory(bytes) => {
+                data.fill(0);
+                let bytes = locked(bytes);
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                for (to, from) in data.iter_mut().zip(bytes.iter().skip(start)) {
+                    *to = *from;
+                }
+                Ok(())
+            }
+            #[cfg(test)]
+            Store::Broken => Err(io::ErrorKind::Other.into()),
+        }
     }
 
-    /// Writes bytes from `offset` on.
+    /// Writes from byte `offset` on.
     ///
     /// # Errors
-    /// If they are not all inside the disk, it is read-only, or the host cannot.
-    pub fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        if self.read_only {
-            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+    /// If the disk is read-only, a byte lies beyond the end, or the host cannot write.
+    pub fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.0.read_only {
+            return Err(io::ErrorKind::PermissionDenied.into());
         }
         self.check(offset, data.len())?;
-        self.store.write(offset, data)
+        match &self.0.store {
+            Store::File(file) => file.write_all_at(data, offset),
+            Store::Snapshot(snapshot) => locked(snapshot).write_at(offset, data),
+            Store::Memory(bytes) => {
+                let mut bytes = locked(bytes);
+                let start = usize::try_from(offset).unwrap_or(usize::MAX);
+                let end = start.saturating_add(data.len());
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                bytes[start..end].copy_from_slice(data);
+                Ok(())
+            }
+            #[cfg(test)]
+            Store::Broken => Err(io::ErrorKind::Other.into()),
+        }
     }
 
-    /// Makes what was written last.
+    /// Waits until what was written outlives the host.
     ///
     /// # Errors
-    /// If the host cannot.
+    /// If the host cannot tell.
     pub fn flush(&self) -> io::Result<()> {
-        if self.read_only {
-            return Ok(());
+        match &self.0.store {
+            Store::File(file) if !self.0.read_only => file.sync_data(),
+            #[cfg(test)]
+            Store::Broken => Err(io::ErrorKind::Other.into()),
+            // What a snapshot holds is forgotten anyway.
+            _ => Ok(()),
         }
-        self.store.flush()
     }
 
     fn check(&self, offset: u64, len: usize) -> io::Result<()> {
         let end = offset.checked_add(len as u64);
-        match end {
-            Some(end) if end <= self.sectors().saturating_mul(SECTOR) => Ok(()),
-            _ => Err(io::ErrorKind::InvalidInput.into()),
+        let inside = end.is_some_and(|end| end <= self.0.size);
+        if inside {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
         }
     }
 }
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Disk({} sectors)", self.sectors())
+        write!(f, "Disk({} bytes)", self.0.size)
     }
 }
 
-/// A raw image on the host.
-struct Image {
-    file: File,
-    size: u64,
-}
-
-impl Image {
-    fn open(path: &Path, write: bool) -> Result<Self, DiskError> {
-        let named = || path.to_owned();
-        let failed = |source: io::Error| match source.kind() {
-            io::ErrorKind::NotFound => DiskError::NotFound { path: named() },
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                let path = named();
-                DiskError::Permission { path, write }
-            }
-            _ => DiskError::Host {
-                path: named(),
-                source,
-            },
-        };
-        // Asked before it is opened: a pipe without a writer would keep us waiting.
-        let kind = std::fs::metadata(path).map_err(failed)?.file_type();
-        if kind.is_dir() {
-            return Err(DiskError::Directory { path: named() });
-        }
-        if !kind.is_file() && !kind.is_block_device() {
-            return Err(DiskError::Kind { path: named() });
-        }
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(write)
-            .open(path)
-            .map_err(failed)?;
-        // Of a block device too, whose metadata tell no size.
-        let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        if size == 0 {
-            return Err(DiskError::Empty { path: named() });
-        }
-        if !lock::lock(&file, write).map_err(failed)? {
-            return Err(DiskError::Locked { path: named() });
-        }
-        Ok(Self { file, size })
-    }
-}
-
-impl Store for Image {
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn read(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
-        read_zero_padded(&self.file, offset, data)
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(data, offset)
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-}
-
-/// Reads all of `data`; zeros past the end of the file.
-fn read_zero_padded(file: &File, mut offset: u64, data: &mut [u8]) -> io::Result<()> {
-    let mut rest = data;
-    while !rest.is_empty() {
-        match file.read_at(rest, offset) {
+/// Reads; what lies behind the file's end is zeros.
+fn read_padded(file: &File, mut offset: u64, mut data: &mut [u8]) -> io::Result<()> {
+    while !data.is_empty() {
+        match file.read_at(data, offset) {
             Ok(0) => {
-                rest.fill(0);
+                data.fill(0);
                 return Ok(());
             }
             Ok(n) => {
+                data = &mut data[n..];
                 offset += n as u64;
-                rest = &mut rest[n..];
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -305,38 +281,41 @@ fn read_zero_padded(file: &File, mut offset: u64, data: &mut [u8]) -> io::Result
     Ok(())
 }
 
-/// A disk in memory.
-struct Ram(Mutex<Vec<u8>>);
-
-impl Store for Ram {
-    fn size(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+/// Takes both locks; `false` if another process holds one.
+fn lock(file: &File, exclusive: bool) -> io::Result<bool> {
+    let flock = if exclusive {
+        file.try_lock()
+    } else {
+        file.try_lock_shared()
+    };
+    match flock {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(false),
+        Err(TryLockError::Error(error)) => tracing::debug!(target: "disk", %error, "no flock"),
     }
-
-    fn read(&self, offset: u64, data: &mut [u8]) -> io::Result<()> {
-        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
-        let held = &bytes[start..];
-        let held = &held[..held.len().min(data.len())];
-        data[..held.len()].copy_from_slice(held);
-        data[held.len()..].fill(0);
-        Ok(())
+    let posix = if exclusive {
+        FlockOperation::NonBlockingLockExclusive
+    } else {
+        FlockOperation::NonBlockingLockShared
+    };
+    match rustix::fs::fcntl_lock(file, posix) {
+        Ok(()) => {}
+        Err(Errno::AGAIN | Errno::ACCESS) => return Ok(false),
+        Err(error) => tracing::debug!(target: "disk", %error, "no POSIX lock"),
     }
+    Ok(true)
+}
 
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let start = usize::try_from(offset).map_or(bytes.len(), |at| at.min(bytes.len()));
-        // What lies past an odd size is padding, and lost.
-        for (byte, new) in bytes[start..].iter_mut().zip(data) {
-            *byte = *new;
-        }
-        Ok(())
-    }
-
-    fn flush(&self) -> io::Result<()> {
-        Ok(())
+fn explain(path: &Path, source: io::Error) -> DiskError {
+    let path = path.to_path_buf();
+    match source.kind() {
+        io::ErrorKind::NotFound => DiskError::NotFound { path },
+        io::ErrorKind::PermissionDenied => DiskError::Denied { path },
+        io::ErrorKind::IsADirectory => DiskError::Directory { path },
+        _ => DiskError::Io { path, source },
     }
 }
 
-#[cfg(test)]
-mod tests;
+fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -3,5 +3,6 @@
 pub mod chardev;
 pub mod disk;
 pub mod display;
+pub mod drive;
 pub mod input;
 pub mod keys;

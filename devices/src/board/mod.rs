@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::chardev::Chardev;
+use crate::backend::drive::Drive;
 use crate::backend::input::Input;
 use crate::fw_cfg;
 use crate::i8237::Dma;
-use crate::ide::Drive;
 use crate::memory_map::BusMaster;
 use crate::{Clock, IrqLine, Requests, portf0};
 
@@ -58,7 +58,7 @@ pub struct Parts {
     pub vga_rom: Option<Vec<u8>>,
     /// The user's hands: keyboard, mouse, power button.
     pub input: Input,
-    /// Drives of the IDE channels: primary master and slave, secondary master and slave.
+    /// IDE drives: master and slave of the first channel, then of the second.
     pub ide: [Option<Drive>; 4],
 }
 

@@ -27,11 +27,12 @@ pub fn normal(line: &str) -> String {
     out
 }
 
-/// A word with each number as `#`: all of it if it is a hexadecimal one.
+/// A word with each number as `#`: all of it if it is a hexadecimal one, `bfff` too.
 fn numberless(word: &str) -> String {
     let digit = |c: char| c.is_ascii_digit();
     let digits = word.strip_prefix("0x").unwrap_or(word);
-    if digits.contains(digit) && digits.chars().all(|c| c.is_ascii_hexdigit()) {
+    let hex = digits.chars().all(|c| c.is_ascii_hexdigit());
+    if hex && (digits.contains(digit) || digits.len() >= 4) {
         return "#".to_owned();
     }
     let mut out = String::new();
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn numbers_do_not_count() {
         let line = "<4>[    0.1] ata1.00: at 0xC040, fd000000 1234:1111 face 2.5+ 103ms\r";
-        assert_eq!(normal(line), "ata#.#: at #, # #:# face #.#+ #ms");
+        assert_eq!(normal(line), "ata#.#: at #, # #:# # #.#+ #ms");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::SOON;
 /// How far two clocks of the guest may part.
 const CLOSE: f64 = 0.001;
 /// How far the host's clock may: what is told over a serial port is told late.
-const HOST: f64 = 0.005;
+const HOST: f64 = 0.01;
 
 fn near(a: f64, b: f64, part: f64) -> bool {
     (a - b).abs() <= part * b.abs()

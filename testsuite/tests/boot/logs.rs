@@ -11,7 +11,16 @@ use crate::{Folder, SOON};
 /// Lines of the kernel, at most five, that QEMU's machine has or lacks.
 const KERNEL: &[Known] = &[];
 /// Lines of SeaBIOS, at most twelve.
-const FIRMWARE: &[Known] = &[];
+const FIRMWARE: &[Known] = &[
+    Known {
+        part: "Searching bootorder for: /rom@genroms/kvmvapic.bin",
+        cause: "an option ROM of QEMU's for old guests under KVM, which is not provided",
+    },
+    Known {
+        part: "Running option rom at #:#",
+        cause: "the same ROM; the VGA BIOS's line is on both sides",
+    },
+];
 
 /// Lines by which a kernel finds its time base disturbed: any emulator's guest has them now and
 /// then on a busy host, and the clocks have tests of their own.

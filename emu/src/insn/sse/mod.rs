@@ -18,6 +18,8 @@ mod mxcsr;
 pub(super) mod packed;
 pub(super) mod shuffle;
 pub(super) mod state;
+#[cfg(test)]
+mod tests;
 
 use crate::arch::exception::NM;
 use crate::arch::{Cr0, Cr4, Exception};
