@@ -1,4 +1,4 @@
-//! MMX, SSE and SSE2 against the host's own processor: every encoding over special and random values,
+//! MMX, SSE, SSE2 and SSE3 against the host's own processor: every encoding over special and random values,
 //! immediates, MXCSRs and x87 states; whole state and memory compared, bit for bit.
 
 use emu::arch::cpuid::CpuModel;
