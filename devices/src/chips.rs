@@ -6,7 +6,8 @@
 //! operation; [`CpuSignal`]s are given after it has been dropped.
 //!
 //! Wiring, as on a stock `-M pc`: inputs 0 to 15 go to the 8259 pair and to the IOAPIC, where input
-//! 0 is pin 2 (the MADT says so) and pin 0 stays open; 16 to 23 go to the IOAPIC only. INTR of the
+//! 0 is pin 2 (the MADT says so) and pin 0 stays open; 16 to 23 go to the IOAPIC only. So does input 2,
+//! which no ISA device has: it is pin 2 without the 8259 (the HPET), ORed with input 0. INTR of the
 //! pair drives LINT0 of *every* local APIC: who listens is the LVT's choice ("virtual wire"). LINT1
 //! is NMI.
 //!
@@ -101,6 +102,8 @@ struct Chips {
     lapics: Vec<LocalApic>,
     /// Who won the last lowest-priority arbitration: ties go to the next one.
     last_lowest: u32,
+    /// The levels of inputs 0 and 2, which share an IOAPIC pin.
+    timer_pin: [bool; 2],
 }
 
 impl Chips {
@@ -135,6 +138,17 @@ impl Chips {
         match effect {
             Effect::EndOfInterrupt(vector) => self.ioapic.end_of_interrupt(vector),
             Effect::Send(message) => _ = self.send(&message),
+        }
+    }
+
+    /// The IOAPIC pin of an input, and its level when the input's is `level`; none exists from 24 on.
+    fn ioapic_pin(&mut self, input: u32, level: bool) -> (usize, bool) {
+        match input {
+            0 | 2 => {
+                self.timer_pin[usize::from(input == 2)] = level;
+                (TIMER_PIN, self.timer_pin != [false; 2])
+            }
+            _ => (input as usize, level),
         }
     }
 
@@ -234,6 +248,7 @@ impl InterruptChips {
             ioapic: IoApic::default(),
             lapics: (0..cpus).map(|cpu| LocalApic::new(cpu as u8)).collect(),
             last_lowest: 0,
+            timer_pin: [false; 2],
         };
         Arc::new(Self {
             clock,
@@ -469,7 +484,8 @@ impl IrqSink for InterruptChips {
             if let Some(irq) = isa_irq(input) {
                 chips.pic.set_level(irq, level);
             }
-            chips.ioapic.set_level(ioapic_pin(input), level);
+            let (pin, level) = chips.ioapic_pin(input, level);
+            chips.ioapic.set_level(pin, level);
         });
     }
 
@@ -478,23 +494,16 @@ impl IrqSink for InterruptChips {
             if let Some(irq) = isa_irq(input) {
                 chips.pic.restore_level(irq, level);
             }
-            chips.ioapic.restore_level(ioapic_pin(input), level);
+            let (pin, level) = chips.ioapic_pin(input, level);
+            chips.ioapic.restore_level(pin, level);
         });
     }
 }
 
+/// The 8259 input of an interrupt: 2 is the cascade's.
 fn isa_irq(input: u32) -> Option<u8> {
-    u8::try_from(input).ok().filter(|irq| *irq < 16)
-}
-
-/// The IOAPIC pin of a global system interrupt; none exists from 24 on.
-fn ioapic_pin(input: u32) -> usize {
-    match input {
-        0 => TIMER_PIN,
-        // The cascade has no device, and pin 2 belongs to input 0.
-        2 => PINS,
-        _ => input as usize,
-    }
+    let irq = u8::try_from(input).ok()?;
+    (irq < 16 && irq != 2).then_some(irq)
 }
 
 /// The ports of the 8259 pair: region 0 is 20h-21h, 1 is A0h-A1h, 2 is 4D0h-4D1h. Reset and state

@@ -99,6 +99,92 @@ impl fmt::Debug for IrqLine {
     }
 }
 
+/// Input of a [`LegacyGate`]: timer 0 of the HPET, in the place of the 8254.
+pub const HPET_TIMER: u32 = 0x100;
+/// Input of a [`LegacyGate`]: timer 1 of the HPET, in the place of the real-time clock.
+pub const HPET_RTC: u32 = 0x101;
+/// Input of a [`LegacyGate`]: while it is up, the HPET's timers stand in their places.
+pub const HPET_REPLACES: u32 = 0x102;
+
+/// What stands between devices and the interrupt chips: the HPET's "legacy replacement".
+///
+/// While [`HPET_REPLACES`] is up, interrupts 0 and 8 are [`HPET_TIMER`] and [`HPET_RTC`], and what 8254 and
+/// real-time clock drive is not seen; else it is the other way round. All other inputs pass.
+pub struct LegacyGate {
+    chips: Arc<dyn IrqSink>,
+    wires: Mutex<GateWires>,
+}
+
+/// Levels as they are driven: by the legacy devices (interrupt 0, interrupt 8), by the HPET.
+#[derive(Default)]
+struct GateWires {
+    legacy: [bool; 2],
+    hpet: [bool; 2],
+    replaces: bool,
+}
+
+impl GateWires {
+    /// The input's level, if the gate has that input.
+    fn wire(&mut self, input: u32) -> Option<&mut bool> {
+        match input {
+            0 => Some(&mut self.legacy[0]),
+            8 => Some(&mut self.legacy[1]),
+            HPET_TIMER => Some(&mut self.hpet[0]),
+            HPET_RTC => Some(&mut self.hpet[1]),
+            HPET_REPLACES => Some(&mut self.replaces),
+            _ => None,
+        }
+    }
+
+    /// The levels of interrupts 0 and 8.
+    fn outputs(&self) -> [bool; 2] {
+        if self.replaces {
+            self.hpet
+        } else {
+            self.legacy
+        }
+    }
+}
+
+impl LegacyGate {
+    /// A gate before `chips`.
+    pub fn new(chips: Arc<dyn IrqSink>) -> Arc<Self> {
+        Arc::new(Self {
+            chips,
+            wires: Mutex::default(),
+        })
+    }
+
+    /// Under the lock to the end, so that two changes reach the chips in their order.
+    fn drive(&self, input: u32, level: bool, to: impl Fn(u32, bool)) {
+        let mut wires = self.wires.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = wires.outputs();
+        let Some(wire) = wires.wire(input) else {
+            drop(wires);
+            return to(input, level);
+        };
+        *wire = level;
+        let after = wires.outputs();
+        for (n, irq) in [0, 8].into_iter().enumerate() {
+            if after[n] != before[n] {
+                to(irq, after[n]);
+            }
+        }
+    }
+}
+
+impl IrqSink for LegacyGate {
+    fn set_level(&self, input: u32, level: bool) {
+        self.drive(input, level, |irq, level| self.chips.set_level(irq, level));
+    }
+
+    fn restore_level(&self, input: u32, level: bool) {
+        self.drive(input, level, |irq, level| {
+            self.chips.restore_level(irq, level);
+        });
+    }
+}
+
 struct Nowhere;
 
 impl IrqSink for Nowhere {
@@ -143,5 +229,34 @@ impl IrqSink for Probe {
     fn restore_level(&self, input: u32, level: bool) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.entry(input).or_default().0 = level;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gate_shows_one_of_both() {
+        let probe = Arc::new(Probe::default());
+        let gate = LegacyGate::new(probe.clone());
+        let [timer, rtc, other] = [0, 8, 5].map(|n| IrqLine::new(gate.clone(), n));
+        let [hpet, select] = [HPET_TIMER, HPET_REPLACES].map(|n| IrqLine::new(gate.clone(), n));
+        timer.set_level(true);
+        other.set_level(true);
+        hpet.pulse();
+        assert_eq!((probe.edges(0), probe.edges(5)), (1, 1));
+        select.set_level(true);
+        assert!(!probe.level(0), "the 8254 is cut off");
+        timer.set_level(false);
+        timer.set_level(true);
+        rtc.set_level(true);
+        assert_eq!((probe.edges(0), probe.edges(8)), (1, 0));
+        hpet.pulse();
+        assert_eq!(probe.edges(0), 2);
+        select.restore_level(false);
+        assert_eq!((probe.level(0), probe.edges(0)), (true, 2), "no edge");
+        assert_eq!((probe.level(8), probe.edges(8)), (true, 0));
+        assert!(probe.edges(HPET_TIMER) + probe.edges(HPET_REPLACES) == 0);
     }
 }

@@ -13,9 +13,12 @@
 //! - an access to no register's first four bytes is undefined by the SDM: it reads zero and
 //!   writes nothing, as in KVM.
 //!
-//! Quirk: after reset and INIT the bootstrap processor's LINT0 is unmasked ExtINT, as KVM has it
-//! ("LINT0 re-enabled"), so that a BIOS which knows no APIC gets its 8259 interrupts. The SDM, and
-//! QEMU's own APIC, have it masked.
+//! Quirk: after reset and INIT the bootstrap processor's LINT0 is unmasked ExtINT (700h), as KVM has it
+//! ("LINT0 re-enabled"), so that code which knows no APIC gets its 8259 interrupts. The SDM, and
+//! QEMU 7.2's own APIC (`info lapic` before the first instruction), have it masked: 10000h. Stock software
+//! relies on neither: SeaBIOS writes 8700h while it sets up processors, before its first interrupt, and
+//! Linux goes by what it finds left of that. What runs without a BIOS would wait for ever for its
+//! timer if it were masked, and the same on both engines is worth more than the SDM's letter here.
 
 pub mod message;
 mod timer;

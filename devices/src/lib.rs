@@ -7,7 +7,7 @@
 //!
 //! - [`bus`]: port and memory space, the only place that splits accesses
 //! - [`memory`], [`memory_map`]: blocks of guest memory, and the flat map in its three views
-//! - [`irq`]: interrupt lines; [`chips`]: the interrupt chips behind one lock
+//! - [`irq`]: interrupt lines, and the gate before the chips; [`chips`]: the interrupt chips behind one lock
 //! - [`pci`]: configuration mechanism #1, functions and BARs, INTx routing; [`i440fx`], [`piix3`],
 //!   [`piix4_pm`]: the chipset
 //! - [`fw_cfg`]: what firmware and guest are told of the machine; [`acpi`], [`smbios`]: the tables among it
@@ -23,8 +23,10 @@ pub mod bus;
 pub mod chips;
 pub mod debugcon;
 pub mod fw_cfg;
+pub mod hpet;
 pub mod i440fx;
 pub mod i8042;
+pub mod i8237;
 pub mod i8254;
 pub mod i8259;
 pub mod ide;
@@ -39,6 +41,7 @@ pub mod pci;
 pub mod piix3;
 pub mod piix4_pm;
 pub mod port92;
+pub mod portf0;
 pub mod regmap;
 pub mod request;
 pub mod smbios;

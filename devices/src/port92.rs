@@ -2,7 +2,7 @@
 //!
 //! IBM PS/2 Technical Reference, "System Control Port A". Region 0: port 92h, one byte.
 //!
-//! Bit 1 is the A20 gate (the board ORs it with the keyboard controller's), bit 0's rising edge resets.
+//! Bit 1 is the A20 gate (the keyboard controller has one, too: who spoke last counts), bit 0's rising edge resets.
 //! The PS/2 resets the processor alone; here it is the whole system, as on the stock machine
 //! (the chipset's reset line): firmware finds its way back by the CMOS shutdown byte either way.
 //! Other bits (drive lights, the password lock) only read back.
@@ -69,7 +69,6 @@ impl Device for Port92 {
         State::of(VERSION, &self.value)
     }
 
-    /// The board's OR of the A20 sources is made again from what each asks on restore.
     fn restore(&mut self, from: &State) -> Result<(), RestoreError> {
         self.value = from.fields(VERSION)?;
         self.request_a20();

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub enum Request {
     /// A register that shapes the memory map changed (PAM, SMRAM, a BAR): build the map again.
     MapChanged,
-    /// The A20 gate: `true` lets address bit 20 through. One request per source change; the
-    /// board ORs port 92h and the keyboard controller.
+    /// The A20 gate: `true` lets address bit 20 through. The board heeds
+    /// who spoke last, port 92h or the keyboard controller.
     A20 {
         /// Which device drives it.
         source: A20Source,

@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use crate::arch::cpuid::CpuModel;
 use crate::arch::segment::{Seg, Segment};
@@ -28,6 +28,8 @@ pub(crate) struct Board {
     pub(crate) tsc: AtomicU64,
     pub(crate) tpr: AtomicU8,
     pub(crate) apic_base: AtomicU64,
+    pub(crate) ferr: AtomicBool,
+    pub(crate) ignne: AtomicBool,
 }
 
 impl CpuIo for Board {
@@ -65,6 +67,12 @@ impl CpuIo for Board {
     }
     fn tsc(&self) -> u64 {
         self.tsc.load(Ordering::Relaxed)
+    }
+    fn set_ferr(&self, asserted: bool) {
+        self.ferr.store(asserted, Ordering::Relaxed);
+    }
+    fn ignne(&self) -> bool {
+        self.ignne.load(Ordering::Relaxed)
     }
 }
 

@@ -13,9 +13,12 @@ use devices::board::build::{Board, Parts};
 use devices::board::{BoardOptions, Wiring, pc};
 use devices::bus::{Region, Space};
 use devices::chips::InterruptChips;
+use devices::i8237::Dma;
 use devices::irq::Probe;
+use devices::memory::{Block, DIRTY, PAGE_SIZE};
 use devices::memory_map::{BusMaster, SharedShape};
 use devices::pci::intx::PirqRouter;
+use devices::portf0::Pins;
 use devices::time::ManualTime;
 use devices::{At, Clock, Device, IrqLine, Requests, pci};
 use proptest::prelude::*;
@@ -89,6 +92,8 @@ struct Subject {
     probe: Arc<Probe>,
     time: Arc<ManualTime>,
     requests: Requests,
+    /// Its memory, which is saved and restored apart from it.
+    memory: Vec<Arc<Block>>,
 }
 
 /// One of each device, on one clock.
@@ -111,6 +116,7 @@ fn window_subject(row: &pc::Window, time: &Arc<ManualTime>) -> Subject {
         probe: Arc::default(),
         time: Arc::clone(time),
         requests: Requests::default(),
+        memory: Vec::new(),
     }
 }
 
@@ -122,6 +128,8 @@ fn wiring(time: &Arc<ManualTime>, probe: &Arc<Probe>, irqs: usize) -> Wiring {
         requests: Requests::default(),
         irqs: (0..irqs).map(line).collect(),
         memory: BusMaster::default(),
+        dma: Dma::default(),
+        x87_pins: Pins::default(),
         options: Arc::new(options()),
         parts: Arc::new(drives()),
         chardev: Chardev::null(),
@@ -149,6 +157,7 @@ fn isa_subject(row: &pc::Isa, time: &Arc<ManualTime>) -> Subject {
         probe,
         time: Arc::clone(time),
         requests: wiring.requests,
+        memory: Vec::new(),
     }
 }
 
@@ -177,8 +186,14 @@ fn function(index: usize, time: &Arc<ManualTime>) -> Option<Subject> {
         probe,
         time: Arc::clone(time),
         requests: present.requests.clone(),
+        memory: memory_of(&present.shared),
     };
     (!subject.regions.is_empty()).then_some(subject)
+}
+
+fn memory_of(function: &pci::Shared) -> Vec<Arc<Block>> {
+    let memory = function.lock().unwrap().memory();
+    memory.into_iter().map(|backing| backing.block).collect()
 }
 
 /// Where a function answers once firmware has placed it; it is reset again afterwards.
@@ -218,6 +233,17 @@ impl Subject {
                 }
             }
             self.requests.take();
+        }
+    }
+
+    /// Copies what was written of another's memory.
+    fn copy_memory(&self, from: &Self) {
+        for (to, from) in self.memory.iter().zip(&from.memory) {
+            for page in from.marks().take(DIRTY) {
+                let (at, mut bytes) = (page as u64 * PAGE_SIZE, [0; PAGE_SIZE as usize]);
+                from.read(at, &mut bytes).unwrap();
+                to.write(at, &bytes).unwrap();
+            }
         }
     }
 
@@ -278,6 +304,7 @@ proptest! {
             let edges = other.irq().1;
             let restored = other.device.restore(&saved);
             prop_assert!(restored.is_ok(), "{}: {:?}", subject.name, restored);
+            other.copy_memory(&subject);
             prop_assert_eq!(&other.device.save(), &saved, "{}", subject.name);
             prop_assert_eq!(other.irq(), (subject.irq().0, edges), "{}: the line", subject.name);
             prop_assert_eq!(other.poll(), subject.poll(), "{}: deadline", subject.name);

@@ -47,7 +47,8 @@ const ELEMENTARY: &[Code] = &[
     Code::Fsincos,
 ];
 
-/// Every encoding of the x87 with its memory operand at RSI, by length of the operand size prefix.
+/// Every encoding of the x87, those that are no instruction too, with its memory operand at RSI; with
+/// an operand size prefix where that makes it another.
 fn encodings() -> Vec<(Code, Vec<u8>)> {
     let mut found = vec![(Code::Wait, vec![0x9B])];
     for opcode in 0xD8..=0xDF {
@@ -60,7 +61,7 @@ fn encodings() -> Vec<(Code, Vec<u8>)> {
                     .decode()
                     .code();
                 let same = found.last().is_some_and(|(last, _)| *last == code);
-                if code != Code::INVALID && !(same && !prefix.is_empty()) {
+                if !same || prefix.is_empty() {
                     found.push((code, bytes));
                 }
             }
@@ -215,7 +216,7 @@ fn describe(input: &Input) -> String {
     let Some(fpu) = input.fpu.as_deref() else {
         return String::new();
     };
-    let st = |k: u16| fpu.regs[usize::from((fpu.fsw >> 11) + k & 7)];
+    let st = |k: u16| fpu.regs[usize::from(((fpu.fsw >> 11) + k) & 7)];
     format!(
         "{:x?} fcw {:x} fsw {:x} ftw {:x} st0 {:x?} st1 {:x?} operand {:x?}",
         input.code,

@@ -14,10 +14,13 @@ use crate::board::pc::{self, Isa};
 use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Apply, Bus, BusBuilder, BusError, Region, RestoreAllError, Space, Windows};
 use crate::chips::InterruptChips;
+use crate::i8237::Dma;
+use crate::irq::LegacyGate;
 use crate::memory::Block;
 use crate::memory_map::{Blocks, BusMaster, MapError, MemoryMap, SharedShape};
 use crate::pci;
 use crate::pci::intx::PirqRouter;
+use crate::portf0::Pins;
 use crate::{Clock, IrqLine, Request, Requests, RestoreError, State};
 
 /// What the board hands the program's machine loop.
@@ -82,6 +85,7 @@ pub struct Board {
     bus: Bus,
     core: Arc<Core>,
     clock: Clock,
+    x87_pins: Pins,
 }
 
 impl Board {
@@ -101,6 +105,8 @@ impl Board {
             lines: Lines::new(&chips),
             clock: clock.clone(),
             memory: BusMaster::default(),
+            dma: Dma::default(),
+            x87_pins: Pins::default(),
             options: Arc::new(options),
             parts,
         };
@@ -129,7 +135,12 @@ impl Board {
         // Lines that came up while the devices were built are no edges, as after a reset.
         core.chips.reset();
         core.rebuild_map();
-        Ok(Self { bus, core, clock })
+        Ok(Self {
+            bus,
+            core,
+            clock,
+            x87_pins: wires.x87_pins,
+        })
     }
 
     /// Sets who hears of the board's effects; only the first call counts.
@@ -234,6 +245,18 @@ impl Board {
         self.next_deadline()
     }
 
+    /// The processor drives FERR#.
+    pub fn set_ferr(&self, asserted: bool) {
+        if self.x87_pins.set_ferr(asserted) {
+            self.bus.poll_device("portf0");
+        }
+    }
+
+    /// Whether the processor sees IGNNE# active.
+    pub fn ignne(&self) -> bool {
+        self.x87_pins.ignne()
+    }
+
     /// Hardware reset of all devices in row order, of A20, of the interrupt chips and the map. RAM
     /// keeps its contents. The processors stand still meanwhile.
     pub fn reset(&self) {
@@ -287,6 +310,8 @@ struct Wires {
     lines: Lines,
     clock: Clock,
     memory: BusMaster,
+    dma: Dma,
+    x87_pins: Pins,
     options: Arc<BoardOptions>,
     parts: Arc<Parts>,
 }
@@ -300,6 +325,8 @@ impl Wires {
             requests: Requests::default(),
             irqs: irqs.iter().map(|n| self.lines.line(*n)).collect(),
             memory: self.memory.clone(),
+            dma: self.dma.clone(),
+            x87_pins: self.x87_pins.clone(),
             options: Arc::clone(&self.options),
             parts: Arc::clone(&self.parts),
             chardev: chardev.unwrap_or_else(Chardev::null),
@@ -307,25 +334,26 @@ impl Wires {
     }
 }
 
-/// The inputs of the interrupt chips, each a wire that several devices may drive.
+/// The inputs of the interrupt chips and of the gate before them, each a wire that several devices may
+/// drive.
 struct Lines {
-    chips: Arc<InterruptChips>,
+    gate: Arc<LegacyGate>,
     used: BTreeMap<u32, IrqLine>,
 }
 
 impl Lines {
     fn new(chips: &Arc<InterruptChips>) -> Self {
         Self {
-            chips: Arc::clone(chips),
+            gate: LegacyGate::new(chips.clone()),
             used: BTreeMap::new(),
         }
     }
 
     /// One more driver of input `number`.
     fn line(&mut self, number: u32) -> IrqLine {
-        let chips = &self.chips;
+        let gate = &self.gate;
         let wire = self.used.entry(number);
-        let wire = wire.or_insert_with(|| IrqLine::new(chips.clone(), number));
+        let wire = wire.or_insert_with(|| IrqLine::new(gate.clone(), number));
         wire.or_with()
     }
 }

@@ -6,7 +6,11 @@ use std::sync::Arc;
 use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Region, Widths};
 use crate::chips::{self, InterruptChips};
-use crate::{Device, debugcon, fw_cfg, i8042, i8254, isa_debug_exit, mc146818, port92, uart16550};
+use crate::irq::{HPET_REPLACES, HPET_RTC, HPET_TIMER};
+use crate::{
+    Device, debugcon, fw_cfg, hpet, i8042, i8237, i8254, isa_debug_exit, mc146818, port92, portf0,
+    uart16550,
+};
 
 /// A window of the bus onto the interrupt chips, which stand behind a lock of their own.
 pub struct Window {
@@ -34,7 +38,7 @@ pub struct Isa {
 pub enum Regions {
     /// Always here.
     Fixed(&'static [Region]),
-    /// Where the user wants it; nowhere, and not built, if the user does not.
+    /// Where the user wants it (or if); nowhere, and not built, if the user does not.
     Chosen(fn(&BoardOptions) -> Option<Region>),
 }
 
@@ -62,16 +66,29 @@ pub const CHIPS: &[Window] = &[
 /// The ports of PCI configuration mechanism #1; the reset control register CF9h lies among them.
 pub const PCI_PORTS: &[Region] = &[Region::ports(0xCF8..=0xCFF, Widths::between(1, 4))];
 
+/// The DMA controllers and their page registers.
+const DMA: &[Region] = &[
+    bytes(0x00..=0x0F),
+    bytes(0xC0..=0xDF),
+    bytes(0x81..=0x83),
+    bytes(0x87..=0x87),
+    bytes(0x89..=0x8B),
+    bytes(0x8F..=0x8F),
+];
+
 /// The devices of the ISA bus, in the order in which they are reset and saved.
 #[rustfmt::skip]
 pub const ISA: &[Isa] = &[
     Isa { name: "i8254", regions: Regions::Fixed(&[bytes(0x40..=0x43), bytes(0x61..=0x61)]), irqs: &[0], new: i8254::new },
+    Isa { name: "i8237", regions: Regions::Fixed(DMA), irqs: &[], new: i8237::new },
     Isa { name: "i8042", regions: Regions::Fixed(&[bytes(0x60..=0x60), bytes(0x64..=0x64)]), irqs: &[1, 12], new: i8042::new },
     Isa { name: "mc146818", regions: Regions::Fixed(&[bytes(0x70..=0x71)]), irqs: &[8], new: mc146818::new },
     Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irqs: &[4], new: uart16550::new },
-    Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
+    Isa { name: "com2", regions: Regions::Chosen(com2), irqs: &[3], new: uart16550::new },
     Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
+    Isa { name: "portf0", regions: Regions::Fixed(&[bytes(0xF0..=0xF0)]), irqs: &[13], new: portf0::new },
     Isa { name: "fw_cfg", regions: Regions::Fixed(FW_CFG), irqs: &[], new: fw_cfg::new },
+    Isa { name: "hpet", regions: Regions::Chosen(hpet_page), irqs: &[HPET_TIMER, HPET_RTC, HPET_REPLACES, 2], new: hpet::new },
     Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irqs: &[], new: debugcon::new },
     Isa { name: "isa-debug-exit", regions: Regions::Chosen(debug_exit_ports), irqs: &[], new: isa_debug_exit::new },
 ];
@@ -81,6 +98,15 @@ const FW_CFG: &[Region] = &[
     Region::ports(0x510..=0x511, Widths::between(1, 2)),
     Region::ports(0x514..=0x51B, Widths::UP_TO_DWORD),
 ];
+
+fn com2(options: &BoardOptions) -> Option<Region> {
+    options.com2.then_some(bytes(0x2F8..=0x2FF))
+}
+
+fn hpet_page(options: &BoardOptions) -> Option<Region> {
+    let registers = Region::memory(0xFED0_0000..=0xFED0_03FF, Widths::between(4, 8));
+    options.hpet.then_some(registers)
+}
 
 fn debugcon_port(options: &BoardOptions) -> Option<Region> {
     let port = u64::from(options.debugcon?);

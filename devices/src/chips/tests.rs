@@ -210,7 +210,7 @@ fn ext_int_message_finding_nothing_is_spurious_irq7() {
 }
 
 #[test]
-fn input_0_is_pin_2_and_input_2_is_nothing() {
+fn inputs_0_and_2_are_pin_2_and_2_is_not_the_cascade() {
     let mut b = Bench::new(1);
     b.enable_apics();
     b.chips.apic_write(0, 0x350, 0x1_0000);
@@ -219,7 +219,17 @@ fn input_0_is_pin_2_and_input_2_is_nothing() {
     b.line(0).pulse();
     assert_eq!(b.chips.acknowledge(0), Some(0x42));
     b.eoi(0);
-    for input in [2, 24, 255, u32::MAX] {
+    let (timer, hpet) = (b.line(0), b.line(2));
+    hpet.set_level(true);
+    assert_eq!(b.chips.acknowledge(0), Some(0x42));
+    b.eoi(0);
+    timer.pulse();
+    assert!(!b.chips.pending(0).any(), "the pin is up");
+    hpet.set_level(false);
+    timer.pulse();
+    assert_eq!(b.chips.acknowledge(0), Some(0x42));
+    b.eoi(0);
+    for input in [24, 255, u32::MAX] {
         b.line(input).pulse();
         assert!(!b.chips.pending(0).any());
     }

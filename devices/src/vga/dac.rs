@@ -117,7 +117,7 @@ impl Dac {
 }
 
 fn widen(six: u8) -> u8 {
-    six << 2 | (six & 1) * 3
+    (six << 2) | ((six & 1) * 3)
 }
 
 #[cfg(test)]
@@ -145,7 +145,7 @@ mod tests {
         dac.start_writing(7);
         dac.write(9);
         dac.start_writing(7);
-        [1, 2].map(|c| dac.write(c));
+        [1, 2].into_iter().for_each(|c| dac.write(c));
         assert_eq!(dac.color(7, true), [0; 3], "not whole yet");
         dac.write(3);
         assert_eq!(dac.color(7, true), [1, 2, 3]);
@@ -155,7 +155,7 @@ mod tests {
     fn width_and_mask() {
         let mut dac = Dac::new();
         dac.start_writing(0x41);
-        [0xFF, 0x80, 0x15].map(|c| dac.write(c));
+        [0xFF, 0x80, 0x15].into_iter().for_each(|c| dac.write(c));
         dac.start_reading(0x41);
         assert_eq!([0; 3].map(|_| dac.read(true)), [0xFF, 0x80, 0x15]);
         dac.start_reading(0x41);

@@ -6,9 +6,9 @@
 //! the monitor's EDID at 000h, ports 3C0h-3DFh at 400h, DISPI's words at 500h, the byte order of
 //! pixels at 600h-607h. The expansion ROM is the VGA BIOS the user plugs in.
 //!
-//! - [`planar`]: from processor to memory: sequencer, graphics controller, latches
-//! - [`crtc`], [`attribute`], [`dac`]: from memory to screen; [`vbe`]: DISPI; [`registers`]: all their ports
-//! - [`raster`], [`text`]: what is on the screen, for the host; [`edid`]: the monitor
+//! - `planar`: from processor to memory: sequencer, graphics controller, latches
+//! - `crtc`, `attribute`, `dac`: from memory to screen; `vbe`: DISPI; `registers`: all their ports
+//! - `raster`, `text`: what is on the screen, for the host; `edid`: the monitor
 //!
 //! Saved are the registers; video memory is a block like RAM and saved by whoever saves those
 //! ([`crate::board::build::Board::all_blocks`]). As RAM it also keeps its contents over a reset.
@@ -16,16 +16,16 @@
 //! Not modelled: the vertical interrupt, switch sense, reset of the sequencer, port 3C3h, 46E8h; in
 //! QEMU the palette mask 3C6h does nothing and 6-bit DAC entries read back what was written.
 
-pub mod attribute;
-pub mod crtc;
-pub mod dac;
-pub mod edid;
-pub mod indexed;
-pub mod planar;
-pub mod raster;
-pub mod registers;
-pub mod text;
-pub mod vbe;
+mod attribute;
+mod crtc;
+mod dac;
+mod edid;
+mod indexed;
+mod planar;
+mod raster;
+mod registers;
+mod text;
+mod vbe;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -237,7 +237,7 @@ impl Device for Vga {
     fn read(&mut self, At { region, offset }: At, data: &mut [u8]) {
         let port = PORTS.get(usize::from(region.wrapping_sub(FIXED)));
         match (region, port) {
-            (_, Some(first)) => self.read_port(first.saturating_add(offset), data),
+            (_, Some(first)) => self.read_port(first + (offset & 0xFF), data),
             (DISPI_REGION, _) => self.read_dispi_port(offset, data),
             (WINDOW_REGION, _) => {
                 let bank = self.regs.dispi.banking();
@@ -248,7 +248,7 @@ impl Device for Vga {
                 let from = usize::try_from(offset).ok().and_then(|at| edid.get(at..));
                 copy(from.unwrap_or_default(), data);
             }
-            (PORTS_PART, _) => self.read_port(0x3C0u64.saturating_add(offset), data),
+            (PORTS_PART, _) => self.read_port(0x3C0 + (offset & 0xFF), data),
             (DISPI_PART, _) => {
                 let index = u16::try_from(offset / 2).unwrap_or(u16::MAX);
                 copy(&self.regs.dispi.get(index).to_le_bytes(), data);
@@ -261,13 +261,13 @@ impl Device for Vga {
     fn write(&mut self, At { region, offset }: At, data: &[u8]) {
         let port = PORTS.get(usize::from(region.wrapping_sub(FIXED)));
         match (region, port) {
-            (_, Some(first)) => self.write_port(first.saturating_add(offset), data),
+            (_, Some(first)) => self.write_port(first + (offset & 0xFF), data),
             (DISPI_REGION, _) => self.write_dispi_port(offset, data),
             (WINDOW_REGION, _) => {
                 let bank = self.regs.dispi.banking();
                 self.regs.planar.write(&self.vram, bank, offset, data);
             }
-            (PORTS_PART, _) => self.write_port(0x3C0u64.saturating_add(offset), data),
+            (PORTS_PART, _) => self.write_port(0x3C0 + (offset & 0xFF), data),
             (DISPI_PART, _) => {
                 let index = u16::try_from(offset / 2).unwrap_or(u16::MAX);
                 if let Ok(word) = <[u8; 2]>::try_from(data) {

@@ -82,10 +82,20 @@ pub struct Planar {
 pub struct Banking {
     /// Where in video memory the window at A0000h begins, in bytes as the addressing counts them.
     pub offset: u64,
-    /// A DISPI mode is on: the window is the 64 KiB at A0000h whatever the registers say.
-    pub fixed: bool,
-    /// Such a mode of packed pixels: the window is linear and all planes are written.
-    pub linear: bool,
+    /// What lies there.
+    pub window: Window,
+}
+
+/// What decides how the window is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Window {
+    /// The registers.
+    #[default]
+    Registers,
+    /// A DISPI mode of four planes: 64 KiB at A0000h whatever the registers say, not chained.
+    Planes,
+    /// A DISPI mode of packed pixels: 64 KiB at A0000h, linear, and all planes are written.
+    Linear,
 }
 
 /// How the bytes of the window are laid out.
@@ -117,7 +127,7 @@ impl Planar {
     pub fn read(&mut self, vram: &Block, bank: Banking, offset: u64, data: &mut [u8]) {
         match (self.span(bank, offset, data.len()), self.layout(bank)) {
             (Some(at), Layout::Chain4) if vram.read(at, data).is_ok() => {}
-            (Some(at), Layout::OddEven) if at % 2 == 0 && data.len() % 2 == 0 => {
+            (Some(at), Layout::OddEven) if at % 2 == 0 && data.len().is_multiple_of(2) => {
                 self.read_pairs(vram, at, data);
             }
             _ => {
@@ -132,10 +142,10 @@ impl Planar {
 
     /// The processor writes at `offset` of A0000h-BFFFFh. Bytes outside the window are dropped.
     pub fn write(&mut self, vram: &Block, bank: Banking, offset: u64, data: &[u8]) {
-        let whole = bank.linear || self.map_mask(bank) == 0x0F;
+        let whole = self.map_mask(bank) == 0x0F;
         match (self.span(bank, offset, data.len()), self.layout(bank)) {
             (Some(at), Layout::Chain4) if whole && vram.write(at, data).is_ok() => {}
-            (Some(at), Layout::OddEven) if whole && at % 2 == 0 && data.len() % 2 == 0 => {
+            (Some(at), Layout::OddEven) if whole && at % 2 == 0 && data.len().is_multiple_of(2) => {
                 self.write_pairs(vram, at, data);
             }
             _ => {
@@ -149,7 +159,8 @@ impl Planar {
     }
 
     fn layout(&self, bank: Banking) -> Layout {
-        if bank.linear || self.sequencer.has(MEMORY_MODE, CHAIN_4) {
+        let chained = self.sequencer.has(MEMORY_MODE, CHAIN_4);
+        if bank.window == Window::Linear || chained && bank.window == Window::Registers {
             Layout::Chain4
         } else if self.graphics.has(MODE, MODE_ODD_EVEN) {
             Layout::OddEven
@@ -160,7 +171,7 @@ impl Planar {
 
     /// Which planes may be written.
     fn map_mask(&self, bank: Banking) -> u8 {
-        if bank.linear {
+        if bank.window == Window::Linear {
             0x0F
         } else {
             self.sequencer.get(MAP_MASK)
@@ -169,8 +180,11 @@ impl Planar {
 
     /// Where the window shows `len` bytes at `offset` of A0000h, if it shows them all.
     fn span(&self, bank: Banking, offset: u64, len: usize) -> Option<u64> {
-        let map = self.graphics.get(MISC) >> 2 & 3;
-        let (first, size, from) = match if bank.fixed { 1 } else { map } {
+        let map = match bank.window {
+            Window::Registers => self.graphics.get(MISC) >> 2 & 3,
+            Window::Planes | Window::Linear => 1,
+        };
+        let (first, size, from) = match map {
             0 => (0, 0x2_0000, 0),
             1 => (0, 0x1_0000, bank.offset),
             2 => (0x1_0000, 0x8000, 0),

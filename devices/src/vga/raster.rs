@@ -5,6 +5,9 @@
 //! as the processor's way does ([`crate::vga::planar`]), so the CRTC's byte, word and doubleword
 //! modes say nothing more. Drawn: panning, split screen, blinking, cursor, underline of monochrome text.
 //!
+//! QEMU 7.2 draws the BIOS's modes alike, but it joins characters B0h-BFh too, makes 40 columns of
+//! text 640 dots wide, neither pans nor blinks characters, and shows white of 15 bits as F8h.
+//!
 //! Not drawn: the border (overscan), halved vertical counts, 512 characters' loss of bit 3 as a color.
 
 use crate::backend::display::Frame;
@@ -123,7 +126,7 @@ impl<'a> Raster<'a> {
     fn panning(&self) -> usize {
         let regs = &self.regs;
         let value = usize::from(regs.attribute.regs().get(attribute::PANNING));
-        let nine = regs.is_text() && regs.character_width() % 9 == 0;
+        let nine = regs.is_text() && regs.character_width().is_multiple_of(9);
         let dots = match (nine, value) {
             (true, 0..=7) => value + 1,
             (true, _) => 0,
@@ -152,7 +155,7 @@ impl<'a> Raster<'a> {
             let cell = cell(self.planes, address);
             let (mut fore, mut back) = (cell.attribute & 0x0F, cell.attribute >> 4);
             if blinks {
-                let dark = back & 8 != 0 && self.picture / (2 * CURSOR_PICTURES) % 2 != 0;
+                let dark = back & 8 != 0 && (self.picture / (2 * CURSOR_PICTURES)) & 1 != 0;
                 back &= 7;
                 fore = if dark { back } else { fore };
             }
@@ -172,7 +175,7 @@ impl<'a> Raster<'a> {
 
     /// The cursor blinks.
     fn cursor_is_lit(&self) -> bool {
-        self.picture / CURSOR_PICTURES % 2 == 0
+        (self.picture / CURSOR_PICTURES) & 1 == 0
     }
 
     fn underlines(&self, fore: u8, line: &Line) -> bool {

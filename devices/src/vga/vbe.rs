@@ -9,7 +9,7 @@
 //! describe the mode before.
 
 use crate::RestoreError;
-use crate::vga::planar::Banking;
+use crate::vga::planar::{Banking, Window};
 
 const ID: u16 = 0;
 const X_RES: u16 = 1;
@@ -18,6 +18,8 @@ const BPP: u16 = 3;
 const ENABLE: u16 = 4;
 const BANK: u16 = 5;
 const VIRT_WIDTH: u16 = 6;
+/// How many lines fit; as in QEMU it cannot be written and has 16 bits however many there are.
+const VIRT_HEIGHT: u16 = 7;
 const X_OFFSET: u16 = 8;
 const Y_OFFSET: u16 = 9;
 const COUNT: usize = 10;
@@ -122,7 +124,7 @@ impl Dispi {
                 self.bank = value & u16::try_from(last).unwrap_or(u16::MAX);
                 self.regs[usize::from(BANK)] = self.bank;
             }
-            X_RES..=BPP | VIRT_WIDTH..=Y_OFFSET => {
+            X_RES..=BPP | VIRT_WIDTH | X_OFFSET | Y_OFFSET => {
                 self.regs[usize::from(index)] = value;
                 self.fit();
             }
@@ -143,11 +145,13 @@ impl Dispi {
 
     /// What the window at A0000h shows.
     pub fn banking(&self) -> Banking {
-        let on = self.is_enabled();
         Banking {
             offset: u64::from(self.bank) * BANK_SIZE,
-            fixed: on,
-            linear: on && self.reg(BPP) != 4,
+            window: match (self.is_enabled(), self.reg(BPP)) {
+                (false, _) => Window::Registers,
+                (true, 4) => Window::Planes,
+                (true, _) => Window::Linear,
+            },
         }
     }
 
@@ -213,6 +217,7 @@ impl Dispi {
         let width = self.reg(X_RES);
         self.change(VIRT_WIDTH, |x| (x & !7).min(MAX_X).max(width));
         let fitting = self.memory / self.pitch();
+        self.regs[usize::from(VIRT_HEIGHT)] = fitting as u16;
         let lines = u16::try_from(fitting).unwrap_or(u16::MAX).min(MAX_Y);
         self.change(Y_RES, |y| y.clamp(1, lines.max(1)));
         self.change(X_OFFSET, |x| x.min(MAX_X));

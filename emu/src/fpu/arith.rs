@@ -2,7 +2,7 @@
 //! SDM Vol. 1, "Basic Arithmetic Instructions" and "Floating-Point Exception Conditions".
 
 use super::env::{Env, Exceptions, Rounding};
-use super::format::{Class, Float, Shape};
+use super::format::{Class, Float, INTEGER, Shape};
 use super::nan;
 use super::round::{round, shift_jam};
 
@@ -13,7 +13,7 @@ fn plain(a: Float, b: Float) -> bool {
 }
 
 /// `a + b`.
-#[inline]
+#[inline(always)]
 pub fn add(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
     if plain(a, b) {
         return sum(env, shape, a, b);
@@ -22,7 +22,7 @@ pub fn add(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
 }
 
 /// `a - b`.
-#[inline]
+#[inline(always)]
 pub fn sub(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
     if plain(a, b) {
         return sum(env, shape, a, b.negated());
@@ -31,32 +31,34 @@ pub fn sub(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
 }
 
 /// The sum of two numbers other than zero.
-#[inline]
+#[inline(always)]
 fn sum(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
     let (large, small) = if (a.exp, a.sig) >= (b.exp, b.sig) {
         (a, b)
     } else {
         (b, a)
     };
-    // One bit of room for the carry; what falls out at the other end is far below a half.
-    let x = u128::from(large.sig) << 63;
-    let y = shift_jam(u128::from(small.sig) << 63, large.exp.abs_diff(small.exp));
-    let total = if a.sign == b.sign { x + y } else { x - y };
+    // What falls out at the lower end is far below a half.
+    let y = shift_jam(u128::from(small.sig) << 64, large.exp.abs_diff(small.exp));
+    let (yh, yl) = ((y >> 64) as u64, y as u64);
+    if a.sign == b.sign {
+        let (hi, carry) = large.sig.overflowing_add(yh);
+        if !carry {
+            return round(env, shape, large.sign, large.exp, hi, yl);
+        }
+        let lo = hi << 63 | yl >> 1 | yl & 1;
+        return round(env, shape, large.sign, large.exp + 1, hi >> 1 | INTEGER, lo);
+    }
+    let total = (u128::from(large.sig) << 64) - y;
     if total == 0 {
         env.up = false;
         return Float::zero(env.rounding == Rounding::Down);
     }
     let zeros = total.leading_zeros();
     let total = total << zeros;
-    let exp = large.exp + 1 - zeros as i32;
-    round(
-        env,
-        shape,
-        large.sign,
-        exp,
-        (total >> 64) as u64,
-        total as u64,
-    )
+    let exp = large.exp - zeros as i32;
+    let (hi, lo) = ((total >> 64) as u64, total as u64);
+    round(env, shape, large.sign, exp, hi, lo)
 }
 
 #[cold]
@@ -87,7 +89,7 @@ fn odd_sum(env: &mut Env, shape: Shape, a: Float, b: Float, negate: bool) -> Flo
 }
 
 /// `a * b`.
-#[inline]
+#[inline(always)]
 pub fn mul(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
     if plain(a, b) {
         return product(env, shape, a, b);
@@ -95,7 +97,7 @@ pub fn mul(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
     odd_product(env, shape, a, b)
 }
 
-#[inline]
+#[inline(always)]
 fn product(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
     let wide = u128::from(a.sig) * u128::from(b.sig);
     let short = wide.leading_zeros();
@@ -122,7 +124,7 @@ fn odd_product(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
 }
 
 /// `a / b`.
-#[inline]
+#[inline(always)]
 pub fn div(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
     if plain(a, b) {
         return quotient(env, shape, a, b);

@@ -45,7 +45,7 @@ pub fn to_bcd(env: &mut Env, a: Float) -> Option<(u64, u16)> {
     let mut pair = || {
         let two = left % 100;
         left /= 100;
-        two / 10 << 4 | two % 10
+        (two / 10) << 4 | (two % 10)
     };
     let digits = (0..8).fold(0, |digits, at| digits | pair() << (8 * at));
     Some((digits, pair() as u16 | u16::from(a.sign) << 15))

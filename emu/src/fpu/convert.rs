@@ -16,8 +16,17 @@ pub fn convert(env: &mut Env, shape: Shape, a: Float) -> Float {
 }
 
 /// Converts to another format without a word about a denormal operand (FST).
-#[inline]
+#[inline(always)]
 pub fn narrow(env: &mut Env, shape: Shape, a: Float) -> Float {
+    if a.class == Class::Normal {
+        return round(env, shape, a.sign, a.exp, a.sig, 0);
+    }
+    odd_narrow(env, shape, a)
+}
+
+#[cold]
+#[inline(never)]
+fn odd_narrow(env: &mut Env, shape: Shape, a: Float) -> Float {
     match a.class {
         Class::Normal | Class::Denormal => round(env, shape, a.sign, a.exp, a.sig, 0),
         Class::Zero | Class::Infinity => a,

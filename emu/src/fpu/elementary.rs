@@ -72,9 +72,8 @@ pub fn f2xm1(env: &mut Env, x: Float) -> Float {
         return nan;
     }
     match x.class {
-        Class::Zero => return x,
         Class::Infinity if x.sign => return Float::normal(true, 0, INTEGER),
-        Class::Infinity => return x,
+        Class::Zero | Class::Infinity => return x,
         _ if nan::denormal(env, &[x]) => return x,
         // Outside of what is defined.
         _ if x.exp >= 0 && x.sign && x.sig == INTEGER && x.exp == 0 => {
@@ -229,7 +228,7 @@ fn atan(r: Wide) -> Wide {
     let nearest = if r.exp >= 0 {
         32
     } else {
-        ((r.fraction() >> 122) + 1 >> 1) as usize
+        (((r.fraction() >> 122) + 1) >> 1) as usize
     };
     let t = if nearest == 0 {
         r
@@ -258,12 +257,11 @@ pub fn fpatan(env: &mut Env, y: Float, x: Float) -> Float {
     let angle = match (y.class, x.class) {
         (Class::Zero, _) if !x.sign => return Float::zero(y.sign),
         (Class::Zero, _) => PI,
-        (_, Class::Zero) => HALF_PI,
         (Class::Infinity, Class::Infinity) => {
             let quarter = Wide { exp: -1, ..HALF_PI };
             if x.sign { PI.sub(quarter) } else { quarter }
         }
-        (Class::Infinity, _) => HALF_PI,
+        (_, Class::Zero) | (Class::Infinity, _) => HALF_PI,
         (_, Class::Infinity) if x.sign => PI,
         (_, Class::Infinity) => return Float::zero(y.sign),
         _ => angle(Wide::of(y).abs(), Wide::of(x)),

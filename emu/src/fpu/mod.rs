@@ -20,6 +20,7 @@ mod convert;
 mod elementary;
 mod env;
 mod format;
+pub(crate) mod host;
 mod nan;
 mod remainder;
 mod round;

@@ -65,7 +65,7 @@ pub fn remainder(env: &mut Env, a: Float, b: Float, nearest: bool) -> Remainder 
     let (mut sign, exp) = (a.sign, a.exp - bits.max(0));
     let twice = u128::from(rest) << 1;
     if nearest && !partial && (twice > unit || twice == unit && quotient & 1 != 0) {
-        quotient += 1;
+        quotient = quotient.wrapping_add(1);
         sign = !sign;
         // At most half a unit, so that it fits.
         rest = (unit - u128::from(rest)) as u64;

@@ -78,10 +78,11 @@ pub fn rounded(env: &mut Env, shape: Shape, sign: bool, exp: i32, sig: u128) -> 
 #[inline(never)]
 fn overflow(env: &mut Env, shape: Shape, value: Float, inexact: bool) -> Float {
     env.raise(Exceptions::OE);
-    if !env.masked.contains(Exceptions::OE) && env.family == Family::X87 {
-        if inexact {
-            env.raise(Exceptions::PE);
-        }
+    let masked = env.masked.contains(Exceptions::OE);
+    if masked || inexact {
+        env.raise(Exceptions::PE);
+    }
+    if !masked && env.family == Family::X87 {
         // Only FSCALE goes so far that the biased exponent does not fit either.
         let exp = value.exp - shape.wrap;
         if exp > shape.emax {
@@ -91,7 +92,6 @@ fn overflow(env: &mut Env, shape: Shape, value: Float, inexact: bool) -> Float {
         }
         return Float { exp, ..value };
     }
-    env.raise(Exceptions::PE);
     let infinite = match env.rounding {
         Rounding::Nearest => true,
         Rounding::Down => value.sign,
@@ -129,8 +129,14 @@ fn tiny(env: &mut Env, shape: Shape, sign: bool, exp: i32, hi: u64, lo: u64) -> 
             return round(env, shape, sign, exp, hi, lo);
         }
         if unmasked {
+            // No result is left, and inexact is what the precision alone made so.
             env.raise(Exceptions::UE);
-        } else if env.ftz {
+            if rest != 0 {
+                env.raise(Exceptions::PE);
+            }
+            return Float::zero(sign);
+        }
+        if env.ftz {
             env.raise(Exceptions::UE | Exceptions::PE);
             return Float::zero(sign);
         }

@@ -67,11 +67,13 @@ fn same32(ours: u32, theirs: f32) -> bool {
     }
 }
 
+/// An operation of the compiler's target.
+type Native<T> = fn(T, T) -> T;
 type Operation = fn(&mut Env, Shape, Float, Float) -> Float;
 
 #[test]
 fn binary64_arithmetic() {
-    let operations: [(Operation, fn(f64, f64) -> f64); 4] = [
+    let operations: [(Operation, Native<f64>); 4] = [
         (add, |a, b| a + b),
         (sub, |a, b| a - b),
         (mul, |a, b| a * b),
@@ -94,7 +96,7 @@ fn binary64_arithmetic() {
 
 #[test]
 fn binary32_arithmetic_and_conversion() {
-    let operations: [(Operation, fn(f32, f32) -> f32); 4] = [
+    let operations: [(Operation, Native<f32>); 4] = [
         (add, |a, b| a + b),
         (sub, |a, b| a - b),
         (mul, |a, b| a * b),
@@ -135,7 +137,8 @@ fn integers_and_order() {
             Some(std::cmp::Ordering::Greater) => Order::Greater,
         };
         assert_eq!(compare(&mut env, a, b, false), order, "{x:x} {y:x}");
-        let inside = p >= -9_223_372_036_854_775_808.0 && p < 9_223_372_036_854_775_808.0;
+        let limit = 9_223_372_036_854_775_808.0;
+        let inside = (-limit..limit).contains(&p);
         let expected = inside.then(|| p.round_ties_even() as i64);
         assert_eq!(to_int(&mut env, a, Int::I64), expected, "{x:x}");
         let whole = F64::pack(round_to_int(&mut env, a));

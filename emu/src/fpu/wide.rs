@@ -20,7 +20,7 @@ pub(super) const fn mul_high(a: u128, b: u128) -> u128 {
     const LOW: u128 = u64::MAX as u128;
     let (a1, a0, b1, b0) = (a >> 64, a & LOW, b >> 64, b & LOW);
     let (mid1, mid2) = (a1 * b0, a0 * b1);
-    let carry = (a0 * b0 >> 64) + (mid1 & LOW) + (mid2 & LOW);
+    let carry = ((a0 * b0) >> 64) + (mid1 & LOW) + (mid2 & LOW);
     a1 * b1 + (mid1 >> 64) + (mid2 >> 64) + (carry >> 64)
 }
 

@@ -25,6 +25,7 @@ mod logic;
 mod muldiv;
 mod segment;
 mod shift;
+mod sse;
 mod stack;
 mod string;
 mod syscall;
@@ -93,6 +94,8 @@ const GROUPS: &[&[Row]] = &[
     segment::ROWS, syscall::ROWS, task::ROWS, verify::ROWS,
     control::ROWS, system::ROWS, tables::ROWS,
     x87::arith::ROWS, x87::compare::ROWS, x87::control::ROWS, x87::elementary::ROWS,
+    sse::packed::ROWS, sse::packed::LOGIC, sse::packed::SHIFTS, sse::shuffle::ROWS, sse::moves::ROWS,
+    sse::float::ROWS, sse::convert::ROWS, sse::horizontal::ROWS, sse::state::ROWS,
     x87::environment::ROWS, x87::load::ROWS, x87::store::ROWS, x87::unary::ROWS,
 ];
 

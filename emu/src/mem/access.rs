@@ -288,6 +288,38 @@ impl Cpu {
             .map(|_| ())
     }
 
+    /// As [`Cpu::probe_write`], for reading.
+    pub(crate) fn probe_read(
+        &mut self,
+        linear: u64,
+        len: usize,
+        stack: bool,
+    ) -> Result<(), Raised> {
+        self.resolve_span(linear, len, Access::Read, self.privilege, stack)
+            .map(|_| ())
+    }
+
+    /// As [`Cpu::probe_write`], whatever EFLAGS.AC says, for areas whose alignment is a #GP matter:
+    /// their last byte is tried first.
+    pub(crate) fn probe_area(
+        &mut self,
+        linear: u64,
+        len: usize,
+        access: Access,
+        stack: bool,
+    ) -> Result<(), Raised> {
+        let privilege = match self.privilege {
+            Privilege::UserAligned => Privilege::User,
+            other => other,
+        };
+        let last = linear.wrapping_add(len as u64 - 1);
+        if last & self.linear_mask > linear && canonical(linear) && canonical(last) {
+            self.resolve_span(last, 1, access, privilege, stack)?;
+        }
+        self.resolve_span(linear, len, access, privilege, stack)
+            .map(|_| ())
+    }
+
     /// As [`Cpu::probe_write`], with supervisor privilege.
     pub(crate) fn probe_system_write(&mut self, linear: u64, len: usize) -> Result<(), Raised> {
         self.resolve_span(linear, len, Access::Write, Privilege::Supervisor, false)

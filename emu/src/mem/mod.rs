@@ -7,6 +7,7 @@ pub mod paging;
 pub mod raw;
 pub(crate) mod stack;
 pub mod tlb;
+mod wide;
 
 /// What an access wants to do; splits permissions and TLB entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ pub enum Selector {
 use Selector::{Codes, Encodings, Features, RestOf};
 
 /// Not in CPUID, and the next to come.
-const NEXT: &str = "not in CPUID: x87, MMX and SSE are the next issue";
+const NEXT: &str = "not in CPUID: SSSE3 and SSE4 are the next to come";
 /// Not in CPUID, and stands on what comes next.
 const AFTER: &str = "not in CPUID: AVX, XSAVE and what stands on SSE come after it";
 /// Not in CPUID, and no processor of a model's maker has it any more.
@@ -47,14 +47,17 @@ pub const UNIMPLEMENTED: &[(&str, Selector)] = &[
     ])),
     ("test registers ended with the 80486", Features(&[MOV_TR])),
     ("x87 opcodes of one early coprocessor", Features(&[FPU287XL_ONLY, FPU387SL_ONLY])),
+    ("iced's names for WAIT and the instruction after it, which are decoded one by one", Codes(&[
+        Code::Fstenv_m14byte, Code::Fstenv_m28byte, Code::Fstcw_m2byte, Code::Feni, Code::Fdisi, Code::Fclex, Code::Finit,
+        Code::Fsetpm, Code::Fsave_m94byte, Code::Fsave_m108byte, Code::Fstsw_m2byte, Code::Fstsw_AX,
+    ])),
     ("to the IA-64 instruction set", Features(&[IA64])),
     ("of other makers", Features(&[
         CENTAUR_AIS, CYRIX_DDI, CYRIX_DMI, CYRIX_D3NOW, CYRIX_EMMI, CYRIX_FPU, CYRIX_SHR, CYRIX_SMINT, CYRIX_SMINT_0F7E,
         CYRIX_SMM, CL1INVMB, OSS, PADLOCK_ACE, PADLOCK_GMI, PADLOCK_PHE, PADLOCK_PMM, PADLOCK_RNG, PADLOCK_UNDOC,
     ])),
 
-    (NEXT, Features(&[FPU, FPU287, FPU387, MMX, FXSR, SSE3, SSSE3, SSE4_1, SSE4_2])),
-    (NEXT, RestOf(&[SSE, SSE2])),
+    (NEXT, Features(&[SSSE3, SSE4_1, SSE4_2])),
     (AFTER, Features(&[XSAVE, XSAVEC, XSAVEOPT, XSAVES, AES, PCLMULQDQ, SHA, GFNI, SSE4A])),
     (AFTER, Encodings(&[EncodingKind::EVEX])),
     (AFTER, Features(&[

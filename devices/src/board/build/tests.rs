@@ -81,6 +81,146 @@ fn port_92_resets_the_system() {
 }
 
 #[test]
+fn all_the_ports_that_reset_do() {
+    let bench = bench();
+    let out = |port, byte| bench.board.port_write(port, &[byte]);
+    for ports in [
+        &[(0x92, 0x01)][..],
+        &[(0x64, 0xFE)],
+        &[(0x64, 0xD1), (0x60, 0xDE)],
+        &[(0xCF9, 0x02), (0xCF9, 0x06)],
+    ] {
+        for (port, byte) in ports {
+            out(*port, *byte);
+        }
+        assert_eq!(
+            bench.ear.heard(),
+            [Heard::Event(Event::Reset)],
+            "{ports:x?}"
+        );
+        bench.board.reset();
+    }
+}
+
+#[test]
+fn ports_for_delays_belong_to_nobody() {
+    let bench = bench();
+    for port in [0x80, 0x84, 0x88, 0xED, 0xEB] {
+        bench.board.port_write(port, &[0x55]);
+        let mut byte = [0];
+        bench.board.port_read(port, &mut byte);
+        assert_eq!(byte, [0xFF], "{port:#x}");
+    }
+}
+
+#[test]
+fn the_keyboard_controller_has_a_say_in_a20() {
+    let bench = bench();
+    let out = |port, byte| bench.board.port_write(port, &[byte]);
+    out(0x64, 0xDD);
+    assert_eq!(bench.ear.heard(), [Heard::A20(false)]);
+    out(0x92, 0x02);
+    assert_eq!(bench.ear.heard(), [Heard::A20(true)]);
+    out(0x64, 0xD1);
+    out(0x60, 0xDD);
+    assert_eq!(bench.ear.heard(), [Heard::A20(false)]);
+    out(0x64, 0xDF);
+    assert_eq!(bench.ear.heard(), [Heard::A20(true)]);
+}
+
+#[test]
+fn the_users_hands_reach_the_guest() {
+    let time = Arc::new(ManualTime::default());
+    let parts = Parts {
+        bios: vec![0xB1; 0x2_0000],
+        ..Parts::default()
+    };
+    let input = parts.input.clone();
+    let board = Board::new(options(), parts, Clock::new(time)).expect("a sound board");
+    let mut status = [0];
+    board.port_read(0x64, &mut status);
+    assert_eq!(status[0] & 1, 0);
+    // The keyboard's line, as firmware opens it.
+    for (port, byte) in [
+        (0x20u16, 0x11),
+        (0x21, 0x08),
+        (0x21, 0x04),
+        (0x21, 0x01),
+        (0x21, 0xFD),
+    ] {
+        board.port_write(port, &[byte]);
+    }
+    assert!(!board.chips().pending(0).interrupt);
+    input.key(crate::backend::input::Key::from_name("a").unwrap(), true);
+    board.poll_device("i8042");
+    assert_eq!(board.chips().acknowledge(0), Some(9));
+    board.port_read(0x60, &mut status);
+    assert_eq!(status, [0x1C]);
+}
+
+#[test]
+fn an_x87_error_is_interrupt_13() {
+    let bench = bench();
+    let out = |port, byte| bench.board.port_write(port, &[byte]);
+    for (port, base, wiring) in [(0x20, 0x08, 0x04), (0xA0, 0x70, 0x02)] {
+        out(port, 0x11);
+        for byte in [base, wiring, 0x01, 0x00] {
+            out(port + 1, byte);
+        }
+    }
+    out(0x21, 0xFB);
+    bench.board.set_ferr(true);
+    assert_eq!(bench.board.chips().acknowledge(0), Some(0x75));
+    assert!(!bench.board.ignne());
+    bench.board.port_write(0xF0, &[0]);
+    assert!(bench.board.ignne());
+    bench.board.set_ferr(false);
+    assert!(!bench.board.ignne());
+}
+
+#[test]
+fn the_hpet_takes_the_timers_place() {
+    let bench = bench();
+    let out = |port, byte| bench.board.port_write(port, &[byte]);
+    for (port, byte) in [(0x20, 0x11), (0x21, 8), (0x21, 4), (0x21, 1), (0x21, 0xFE)] {
+        out(port, byte);
+    }
+    let ticks = |ms: u64| {
+        let mut seen = 0;
+        let end = bench.board.clock.now() + Duration::from_millis(ms);
+        while let Some(due) = bench.board.poll().filter(|due| *due <= end) {
+            bench.time.set(due.as_nanos() as u64);
+            bench.board.poll();
+            if bench.board.chips().acknowledge(0) == Some(8) {
+                seen += 1;
+                out(0x20, 0x20);
+            }
+        }
+        bench.time.set(end.as_nanos() as u64);
+        seen
+    };
+    for (port, byte) in [(0x43, 0x34), (0x40, 0x9C), (0x40, 0x2E)] {
+        out(port, byte);
+    }
+    let hpet = |offset: u64, value: u32| {
+        bench
+            .board
+            .mmio_write(0xFED0_0000 + offset, &value.to_le_bytes());
+    };
+    ticks(20);
+    assert_eq!(ticks(100), 10, "the 8254 at 100 Hz");
+    hpet(0x100, 0x14C);
+    hpet(0x108, 100_000);
+    hpet(0x108, 100_000);
+    hpet(0x10, 3);
+    ticks(20);
+    assert_eq!(ticks(100), 100, "the HPET at 1000 Hz, and nobody else");
+    hpet(0x10, 0);
+    ticks(20);
+    assert_eq!(ticks(100), 10);
+}
+
+#[test]
 fn a20_follows_the_source_that_spoke_last() {
     let bench = bench();
     assert!(bench.board.a20());

@@ -63,11 +63,11 @@ fn what_is_not_in_cpuid_is_undefined() {
         &[0x0F, 0x01, 0xD8],             // VMRUN
         &[0x66, 0x0F, 0x38, 0x82, 0x00], // INVPCID
         &[0x0F, 0xAA],                   // RSM
-        &[0x0F, 0xAE, 0xF0],             // MFENCE
+        &[0x0F, 0xAE, 0x20],             // XSAVE
         &[0x0F, 0x0B],                   // UD2
         &[0x0F, 0xB9, 0xC0],             // UD1
         &[0x0F, 0xFF, 0xC0],             // UD0
-        &[0xD9, 0xE8],                   // FLD1
+        &[0xDB, 0xE5],                   // FRSTPM, of the 80287XL
     ];
     for code in codes {
         assert_eq!(bench.execute(code), UNDEFINED, "{code:x?}");

@@ -5,7 +5,7 @@
 
 use super::super::Row;
 use super::super::form::row;
-use super::{EXCEPTIONS, FCW_FIXED, FCW_WRITABLE};
+use super::{ES, EXCEPTIONS, FCW_FIXED, FCW_WRITABLE};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::fpu::{Class, Env};
@@ -136,7 +136,8 @@ fn take<const WIDE: bool>(cpu: &mut Cpu, words: [u32; WORDS]) {
     let [control, status, tags, ip, cs, dp, ds] = words;
     let fpu = &mut cpu.fpu;
     fpu.fcw = control as u16 & FCW_WRITABLE | FCW_FIXED;
-    fpu.fsw = status as u16;
+    // Whether an error was pending is for `x87_settle` to see.
+    fpu.fsw = status as u16 & !ES | fpu.fsw & ES;
     fpu.ftw = abridged(tags);
     if real {
         let linear = |low: u32, high: u32| u64::from(low & 0xFFFF | high >> 12 << 16);

@@ -15,6 +15,8 @@ pub(super) mod elementary;
 pub(super) mod environment;
 pub(super) mod load;
 pub(super) mod store;
+#[cfg(test)]
+mod tests;
 pub(super) mod unary;
 
 use crate::arch::exception::{MF, NM};
@@ -78,7 +80,7 @@ impl Cpu {
 
     /// A pending error, reported as CR0.NE says.
     #[inline]
-    fn x87_wait(&mut self) -> Result<(), Raised> {
+    pub(in crate::insn) fn x87_wait(&mut self) -> Result<(), Raised> {
         if self.fpu.fsw & ES == 0 {
             return Ok(());
         }

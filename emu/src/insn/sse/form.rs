@@ -1,0 +1,128 @@
+//! Vector operands and the rows' macros.
+
+use crate::cpu::{Cpu, Raised};
+use crate::decode::Insn;
+
+/// An operand that is read as a value of type `V`.
+pub(super) trait Operand<V> {
+    /// Reads it.
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<V, Raised>;
+}
+
+/// Operand `K` is an XMM register; read narrower, its low part.
+pub(super) struct Xmm<const K: usize>;
+/// Operand `K` is an MMX register.
+pub(super) struct Mm<const K: usize>;
+/// Operand `K` is a general-purpose register.
+pub(super) struct Gpr<const K: usize>;
+/// Memory; sixteen bytes must be aligned.
+pub(super) struct Memory;
+/// Memory of sixteen bytes at any address.
+pub(super) struct Unaligned;
+
+impl<const K: usize> Operand<u128> for Xmm<K> {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u128, Raised> {
+        Ok(cpu.xmm(i.r[K]))
+    }
+}
+
+impl<const K: usize> Operand<u64> for Xmm<K> {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u64, Raised> {
+        Ok(cpu.xmm(i.r[K]) as u64)
+    }
+}
+
+impl<const K: usize> Operand<u32> for Xmm<K> {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u32, Raised> {
+        Ok(cpu.xmm(i.r[K]) as u32)
+    }
+}
+
+impl<const K: usize> Operand<u64> for Mm<K> {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u64, Raised> {
+        Ok(cpu.mm(i.r[K]))
+    }
+}
+
+impl<const K: usize> Operand<u32> for Mm<K> {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u32, Raised> {
+        Ok(cpu.mm(i.r[K]) as u32)
+    }
+}
+
+impl<const K: usize> Operand<u64> for Gpr<K> {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u64, Raised> {
+        Ok(cpu.reg(i.r[K]))
+    }
+}
+
+impl<const K: usize> Operand<u32> for Gpr<K> {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u32, Raised> {
+        Ok(cpu.reg(i.r[K]))
+    }
+}
+
+impl<const K: usize> Operand<u16> for Gpr<K> {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u16, Raised> {
+        Ok(cpu.reg(i.r[K]))
+    }
+}
+
+impl Operand<u128> for Memory {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u128, Raised> {
+        cpu.load_wide(i, true)
+    }
+}
+
+impl Operand<u128> for Unaligned {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u128, Raised> {
+        cpu.load_wide(i, false)
+    }
+}
+
+impl Operand<u64> for Memory {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u64, Raised> {
+        cpu.load(i)
+    }
+}
+
+impl Operand<u32> for Memory {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u32, Raised> {
+        cpu.load(i)
+    }
+}
+
+impl Operand<u16> for Memory {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u16, Raised> {
+        cpu.load(i)
+    }
+}
+
+/// A row of a vector instruction: `vector!(rule, REGISTER or MEMORY, [codes])`. The rule is a
+/// function generic over the form of operand 1, with arguments before its `cpu` and `insn` taken
+/// from the parentheses behind its name.
+macro_rules! vector {
+    ($rule:ident $(::<$($t:tt),*>)? ($($argument:expr),*), $reg:ty | $mem:ty, [$($code:ident),* $(,)?]) => {
+        row!(@row [$($code),*] |i| {
+            use $crate::insn::form::{Kind, kind, step};
+            match kind(i, 1) {
+                Kind::Reg => step!(|cpu: &mut Cpu, i: &Insn| $rule::<$($($t,)*)? $reg>(cpu, i $(, $argument)*)),
+                _ => step!(|cpu: &mut Cpu, i: &Insn| $rule::<$($($t,)*)? $mem>(cpu, i $(, $argument)*)),
+            }
+        })
+    };
+}
+pub(super) use vector;
