@@ -119,7 +119,7 @@ impl Disk {
         let writable = !options.read_only && !options.snapshot;
         let mut how = OpenOptions::new();
         let mut file = how.read(true).write(writable).open(path).map_err(failed)?;
-        if !lock::lock(&file, writable).map_err(failed)? {
+        if !lock::lock(&file, writable) {
             return Err(DiskError::Locked { path: path_buf() });
         }
         let size = file.seek(SeekFrom::End(0)).map_err(failed)?;

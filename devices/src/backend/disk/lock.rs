@@ -1,13 +1,12 @@
 //! Locks on image files, in a form other emulators understand.
 //!
-//! `flock` is for tools that take it. Between emulators it is the convention of QEMU (read off
-//! `/proc/locks` and its documentation of `locking=`): shared locks of the open file description on
-//! single bytes, 100 + n for what the holder does to the image, 200 + n for what it does not let others do
-//! (n: 0 reading, 1 writing, 3 resizing). Before one takes an image one asks, with the lock that would
-//! conflict, whether anybody holds what one cannot live with. Locks end with the file description.
+//! `flock` is for tools that take it. Between emulators it is the convention of QEMU, as `/proc/locks`
+//! shows it: shared locks of the open file description on single bytes, 100 + n for what the holder does
+//! to the image, 200 + n for what it does not let others do (n: 0 reading, 1 writing, 3 resizing). Who takes an
+//! image asks, with the lock that would conflict, whether anybody holds what it cannot live with. The locks
+//! end with the file description.
 
 use std::fs::{File, TryLockError};
-use std::io;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -20,7 +19,7 @@ const WRITE: i64 = 1;
 const RESIZE: i64 = 3;
 
 /// Locks the image `file`, for reading alone or for writing; `false` if another process's use of it forbids that.
-pub(super) fn lock(file: &File, write: bool) -> io::Result<bool> {
+pub(super) fn lock(file: &File, write: bool) -> bool {
     let whole = if write {
         file.try_lock()
     } else {
@@ -28,17 +27,14 @@ pub(super) fn lock(file: &File, write: bool) -> io::Result<bool> {
     };
     match whole {
         Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(false),
+        Err(TryLockError::WouldBlock) => return false,
         // Some file systems have no locks, which is no reason not to run.
         Err(TryLockError::Error(error)) => tracing::debug!(target: "disk", %error, "no flock"),
     }
-    match lock_bytes(file, write) {
-        Ok(free) => Ok(free),
-        Err(error) => {
-            tracing::debug!(target: "disk", %error, "no byte locks");
-            Ok(true)
-        }
-    }
+    lock_bytes(file, write).unwrap_or_else(|error| {
+        tracing::debug!(target: "disk", %error, "no byte locks");
+        true
+    })
 }
 
 fn lock_bytes(file: &File, write: bool) -> Result<bool, Errno> {

@@ -18,7 +18,7 @@ use crate::insn::form::row;
 const ALL_MASKED: u32 = 0x1F80;
 
 /// An operation of two values under an environment.
-type Op = fn(&mut Env, Shape, Float, Float) -> Float;
+pub(super) type Op = fn(&mut Env, Shape, Float, Float) -> Float;
 
 fn min(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
     unchanged(shape, fpu::min(env, a, b))
@@ -44,14 +44,14 @@ fn sqrt(env: &mut Env, shape: Shape, _: Float, b: Float) -> Float {
 
 /// One lane.
 #[inline(always)]
-fn lane<F: Format>(env: &mut Env, op: Op, a: F::Bits, b: F::Bits) -> F::Bits {
+pub(super) fn lane<F: Format>(env: &mut Env, op: Op, a: F::Bits, b: F::Bits) -> F::Bits {
     let (a, b) = (F::unpack(env, a), F::unpack(env, b));
     F::pack(op(env, F::SHAPE, a, b))
 }
 
 /// All lanes of a vector; where one is refused, what came up after computing others does not count.
 #[inline(always)]
-fn settle(env: &mut Env) {
+pub(super) fn settle(env: &mut Env) {
     if env.refused() {
         env.flags &= Exceptions::BEFORE;
     }
