@@ -7,8 +7,8 @@ mod values;
 use emu::arch::cpuid::CpuModel;
 use emu::arch::{Gpr, RFlags};
 use iced_x86::{
-    Code, CodeSize, CpuidFeature, DecoderOptions, Encoder, FlowControl, Instruction,
-    InstructionInfoFactory, Mnemonic, OpCodeOperandKind, OpKind, Register,
+    Code, CpuidFeature, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
+    Mnemonic, OpCodeOperandKind, OpKind, Register,
 };
 
 use crate::layout::{CODE, CODE_END, INT3, PAGE, SELF_MODIFYING};
@@ -90,6 +90,9 @@ pub fn skipped(instruction: &Instruction) -> Option<&'static str> {
         | M::Fsin
         | M::Fcos
         | M::Fsincos => Some("correct to the last place only: see tests/x87.rs"),
+        M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64 => {
+            Some("its image holds the host's own MXCSR_MASK: see tests/sse.rs")
+        }
         _ if wraps_by_pieces(instruction) => {
             Some("pieces of a large operand wrap at the address size, which is not modelled")
         }
@@ -108,9 +111,6 @@ fn wraps_by_pieces(instruction: &Instruction) -> bool {
     use Mnemonic as M;
     let short = |register: Register| register.is_gpr32() || register == Register::EIP;
     let narrow = short(instruction.memory_base()) || short(instruction.memory_index());
-    if instruction.code_size() != CodeSize::Code64 {
-        return false;
-    }
     match instruction.mnemonic() {
         M::Maskmovq | M::Maskmovdqu => instruction.op0_kind() != OpKind::MemorySegRDI,
         M::Fxsave

@@ -1,16 +1,16 @@
 use super::*;
 use proptest::prelude::*;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A file that goes with the test.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(bytes: &[u8]) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("twin86-disk-test-{}-{n}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let test = std::thread::current();
+        let test = test.name().unwrap_or("test").replace(':', "-");
+        let name = |n: u32| format!("twin86-disk-{}-{test}-{n}", std::process::id());
+        let paths = (0..).map(|n| std::env::temp_dir().join(name(n)));
+        let path = paths.into_iter().find(|path| !path.exists()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         Self(path)
     }
