@@ -158,7 +158,13 @@ impl Placed {
     /// # Errors
     /// If the tables do not fit.
     pub fn directly(self, ram: u64, acpi: &acpi::loader::Files) -> Result<Boot, RunError> {
+        /// Less has no room for tables behind the first megabyte.
+        const LEAST: u64 = 2 << 20;
         let (low, high) = ram_split(ram);
+        if low < LEAST {
+            let text = "-bios none: a start without firmware needs 2 MiB of memory at least (-m)";
+            return Err(CliError::Usage(text.into()).into());
+        }
         let tables_at = low - linux::ACPI_SPACE;
         let too_large = acpi.size() as u64 > linux::ACPI_SPACE;
         let placed = acpi.placed(tables_at).ok().filter(|_| !too_large);
