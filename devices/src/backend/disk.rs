@@ -1,7 +1,7 @@
 //! Raw disk images and block devices: what a drive's medium is.
 //!
 //! A file may have any size: a disk is whole sectors of 512 bytes, what a file lacks of the last one
-//! reads as zeros. Locks tell another process that a disk is in use ([`lock`]). A writer wants a disk
+//! reads as zeros. Locks tell another process that a disk is in use (`lock`). A writer wants a disk
 //! for itself; readers and snapshots share it. File systems without locks are used without.
 //!
 //! Not modelled: image formats; discard.

@@ -2,7 +2,7 @@
 //!
 //! Both engines show a guest the same leaves. The models are those of QEMU 7.2 (`qemu64`, `max`),
 //! less what [`WITHHELD`] names. Both engines say that they are a hypervisor, of a name no guest knows
-//! ([`SIGNATURE_LEAF`]): guests then expect no performance counters and the like, and ask for no
+//! (leaf 40000000h): guests then expect no performance counters and the like, and ask for no
 //! paravirtual interface. Not shown though QEMU does: leaf 5 (MONITOR is not offered), leaf 8000000Ah
 //! (no SVM).
 
