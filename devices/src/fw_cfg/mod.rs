@@ -200,13 +200,16 @@ impl FwCfg {
         }
     }
 
-    /// Copies the item from the offset on into memory, and zeros behind its end.
+    /// Copies the item from the offset on into memory, and zeros behind its end. What is not RAM on the
+    /// way is an error, but does not keep the rest back: images that begin in the BIOS's segment are loaded
+    /// from 1 MiB on, as on the stock machine.
     fn read_out(&mut self, length: u32, address: u64) -> Result<(), NotRam> {
         let memory = self.memory.clone();
         let bytes = length.min(self.rest().len() as u32);
         let mut at = address;
+        let mut result = Ok(());
         for chunk in self.rest()[..bytes as usize].chunks(CHUNK as usize) {
-            write_ram(&memory, at, chunk)?;
+            result = result.and(write_ram(&memory, at, chunk));
             at = at.saturating_add(chunk.len() as u64);
         }
         self.skip(bytes);
@@ -214,11 +217,11 @@ impl FwCfg {
         let mut left = u64::from(length - bytes);
         while left > 0 {
             let count = left.min(CHUNK);
-            write_ram(&memory, at, &zeros[..count as usize])?;
+            result = result.and(write_ram(&memory, at, &zeros[..count as usize]));
             at = at.saturating_add(count);
             left -= count;
         }
-        Ok(())
+        result
     }
 
     /// Overwrites a writable item from the offset on, if all of it fits.
@@ -257,10 +260,10 @@ impl Registers {
     }
 }
 
+/// Writes what is RAM; an error if not all of it is.
 fn write_ram(memory: &BusMaster, address: u64, data: &[u8]) -> Result<(), NotRam> {
-    is_ram(memory, address, data.len())?;
     memory.write(address, data);
-    Ok(())
+    is_ram(memory, address, data.len())
 }
 
 /// Whether all the bytes are memory a bus master can write.
