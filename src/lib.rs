@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod cli;
 pub mod console;
 pub mod device_option;
+pub mod drives;
 pub mod embedded;
 pub mod exits;
 pub mod firmware;

@@ -688,6 +688,14 @@ impl CpuIo for Port {
         self.with(|shared| shared.board.chips().set_tpr(0, cr8), ());
     }
 
+    fn set_ferr(&self, asserted: bool) {
+        self.with(|shared| shared.board.set_ferr(asserted), ());
+    }
+
+    fn ignne(&self) -> bool {
+        self.with(|shared| shared.board.ignne(), false)
+    }
+
     fn tsc(&self) -> u64 {
         self.with(
             |shared| {

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::thread;
 
 use devices::acpi;
+use devices::backend::drive::Drive;
 use devices::board::BoardOptions;
 use devices::board::firmware::description;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -19,7 +20,7 @@ use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome, Stopper};
 use crate::run::{RunError, Session, open};
-use crate::{calendar, firmware_options};
+use crate::{calendar, drives, firmware_options};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
 const DEBUGCON: u16 = 0x402;
@@ -39,7 +40,13 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         ..Target::default()
     };
     plug_in(options, &mut target)?;
+    target.parts.ide = drives::drives(options)?;
+    for (known, drive) in target.board.drives.disks.iter_mut().zip(&target.parts.ide) {
+        *known = drive.as_ref().and_then(Drive::geometry);
+    }
     firmware_options::add_files(&mut target.parts.fw_cfg, options)?;
+    // As on the stock machine: the second port is there for who asks for it.
+    target.board.com2 = target.parts.chardevs.contains_key("com2");
     let boot = start_up(options, &mut target)?;
     let Target {
         board,

@@ -42,6 +42,9 @@ pub enum RunError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A disk image cannot be used.
+    #[error(transparent)]
+    Disk(#[from] devices::backend::disk::DiskError),
     /// The configuration device cannot hold what it is given.
     #[error("fw_cfg: {0}")]
     FwCfg(#[from] devices::fw_cfg::ContentsError),

@@ -11,7 +11,7 @@
 //! - [`pci`]: configuration mechanism #1, functions and BARs, INTx routing; [`i440fx`], [`piix3`],
 //!   [`piix4_pm`]: the chipset
 //! - [`fw_cfg`]: what firmware and guest are told of the machine; [`acpi`], [`smbios`]: the tables among it
-//! - [`vga`]: the standard VGA; [`backend`]: what stands behind a device on the host side
+//! - [`ide`]: disks and CD-ROM drives; [`vga`]: the standard VGA; [`backend`]: what stands behind a device on the host side
 //! - [`time`]: guest time; [`state`]: saved state; [`regmap`]: register spaces as rows
 //! - [`board`]: the machine's rows, and how they are wired
 #![forbid(unsafe_code)]
@@ -29,6 +29,7 @@ pub mod i8042;
 pub mod i8237;
 pub mod i8254;
 pub mod i8259;
+pub mod ide;
 pub mod ioapic;
 pub mod irq;
 pub mod isa_debug_exit;
@@ -40,6 +41,7 @@ pub mod pci;
 pub mod piix3;
 pub mod piix4_pm;
 pub mod port92;
+pub mod portf0;
 pub mod regmap;
 pub mod request;
 pub mod smbios;

@@ -9,6 +9,7 @@ use crate::board::{BoardOptions, Parts, Wiring};
 use crate::i8237::Dma;
 use crate::irq::Probe;
 use crate::memory_map::BusMaster;
+use crate::portf0::Pins;
 use crate::time::ManualTime;
 use crate::{At, Clock, Device, IrqLine, Requests};
 
@@ -35,6 +36,7 @@ impl Bench {
             irqs: (0..4).map(|n| IrqLine::new(probe.clone(), n)).collect(),
             memory: BusMaster::default(),
             dma: Dma::default(),
+            x87_pins: Pins::default(),
             options: Arc::new(options),
             parts: Arc::new(Parts::default()),
             chardev: Chardev::new(Box::new(output.clone())),

@@ -409,8 +409,8 @@ fn register(register: Register) -> u8 {
 /// Takes over the memory operand, if there is one.
 fn memory(insn: &mut Insn, iced: &Instruction, mode: Mode) {
     let size = match iced.memory_size() {
-        // String instructions and XLAT name their address size by their implied registers.
-        _ if iced.is_string_instruction() || iced.code() == Code::Xlat_m8 => {
+        // String instructions, MASKMOVQ and XLAT name their address size by their implied registers.
+        _ if iced.is_string_instruction() || implies_rdi(iced) || iced.code() == Code::Xlat_m8 => {
             string_address_size(iced)
         }
         _ => match iced.memory_base().size().max(iced.memory_index().size()) {
@@ -458,6 +458,12 @@ fn segment(iced: &Instruction, base: Register, mode: Mode) -> u8 {
         Register::RSP | Register::RBP => Seg::Ss as u8,
         _ => Seg::Ds as u8,
     }
+}
+
+/// Whether operand 0 is memory at the rDI of MASKMOVQ and MASKMOVDQU.
+fn implies_rdi(iced: &Instruction) -> bool {
+    use OpKind::{MemorySegDI, MemorySegEDI, MemorySegRDI};
+    matches!(iced.op0_kind(), MemorySegDI | MemorySegEDI | MemorySegRDI)
 }
 
 /// The address size of a string instruction, by the registers it implies.

@@ -31,9 +31,12 @@ find_sources() {
   echo "deb [arch=amd64 signed-by=$keys] http://deb.debian.org/debian bookworm main" >"$sources"
 }
 
+have_lists() { ls "$cache"/apt/lists/*_Packages* >/dev/null 2>&1; }
+
 update_lists() {
   say "reading Debian's package lists"
-  apt apt-get update || die "Debian's package lists cannot be fetched: is there a network? (sources: $sources)"
+  apt apt-get -o APT::Update::Error-Mode=any update && have_lists ||
+    die "Debian's package lists cannot be fetched: is there a network? (sources: $sources)"
 }
 
 # The version apt would take of a package; nothing if there is none.
@@ -116,7 +119,7 @@ packages() {
   mkdir -p "$cache"/apt/{lists,cache/archives}/partial "$cache/packages/tools"
   find_sources
   local fresh=
-  if [ -n "$force" ] || ! ls "$cache"/apt/lists/*_Packages* >/dev/null 2>&1 ||
+  if [ -n "$force" ] || ! have_lists ||
     [ -n "$(find "$cache/apt/lists" -maxdepth 0 -mtime +1)" ]; then
     update_lists
     fresh=1

@@ -5,8 +5,10 @@
 //! - [`run`]: what goes into a case and what comes out
 //! - [`host`]: the host's own processor as an oracle for unprivileged code
 //! - [`guest`]: the same world as a guest; [`subject`]: the engines that run it
+//! - [`boot`]: whole guests in the program itself, and in QEMU beside it
 //! - [`generate`]: random cases; [`campaign`]: many of them; [`skip`]: what was not run, by name
 
+pub mod boot;
 pub mod campaign;
 pub mod case;
 pub mod generate;

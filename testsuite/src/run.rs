@@ -159,7 +159,33 @@ pub fn differences(host: &Outcome, own: &Outcome, ignore: RFlags, fpu: bool) -> 
         found.push(memory_difference(&host.memory, &own.memory));
     }
     if fpu {
-        field!(fpu);
+        found.extend(fpu_differences(&host.fpu, &own.fpu));
+    }
+    found
+}
+
+/// A line for each register in which two x87 and SSE states differ.
+fn fpu_differences(host: &Fpu, own: &Fpu) -> Vec<String> {
+    let mut found = Vec::new();
+    macro_rules! field {
+        ($($name:ident),*) => {$(
+            if host.$name != own.$name {
+                found.push(format!(
+                    "{}: host {:x?}, own {:x?}", stringify!($name), host.$name, own.$name
+                ));
+            }
+        )*};
+    }
+    field!(fcw, fsw, ftw, fop, fip, fdp, fcs, fds, mxcsr);
+    for (n, (a, b)) in host.regs.iter().zip(&own.regs).enumerate() {
+        if a != b {
+            found.push(format!("x87 register {n}: host {a:x?}, own {b:x?}"));
+        }
+    }
+    for (n, (a, b)) in host.xmm.iter().zip(&own.xmm).enumerate() {
+        if a != b {
+            found.push(format!("xmm{n}: host {a:#034x}, own {b:#034x}"));
+        }
     }
     found
 }

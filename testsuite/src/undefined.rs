@@ -1,6 +1,6 @@
-//! Which status flags the architecture leaves undefined after the instructions of a case.
+//! What the architecture leaves undefined after the instructions of a case, or to each vendor.
 //!
-//! The set comes from iced. What is here only makes it *smaller*, where it depends on a count:
+//! Status flags: the set comes from iced. What is here only makes it *smaller*, where it depends on a count:
 //! - a count of zero leaves all flags as they were (each shift and rotate, "Flags Affected");
 //! - OF is defined for a count of one.
 //!
@@ -27,10 +27,19 @@
 //! Never masked on any host, because an emulator must give some answer: the destination of BSF and
 //! BSR with a zero source (AMD documents it as unchanged), of SHLD and SHRD with a count beyond 16
 //! bits, of BSWAP with 16 bits.
+//!
+//! x87, MMX and SSE ([`settle`]), masked on every host:
+//! - FOP, FIP and FDP without a pending error, which AMD's FXSAVE neither saves nor restores, and the
+//!   selectors that go with them, which no 64-bit signal frame holds;
+//! - MXCSR bit 17 (misaligned operands), which AMD's processors have and no model of ours.
+//!
+//! Masked on hosts other than the one above: those pointers with an error pending too, and what
+//! FXSAVE, FNSAVE and FNSTENV write, since each vendor keeps pointers and reserved areas differently.
 
 use emu::arch::{Gpr, RFlags};
 use iced_x86::{DecoderOptions, Instruction, Mnemonic, OpKind, Register, RflagsBits};
 
+use crate::generate::float::{ES, MISALIGNED};
 use crate::run::{Input, Outcome};
 
 /// iced's flag bits and ours.
@@ -101,4 +110,35 @@ pub fn ignored(input: &Input, host: &Outcome) -> RFlags {
         cl = None;
     }
     undefined
+}
+
+/// FXSAVE: where MXCSR and its mask are in the image, the mask in the high half.
+const MASK_SHIFT: u32 = 32;
+
+/// Makes x87 and SSE states comparable, on a host that is `known` or not; false if the case has
+/// come across something the host has and no model.
+pub fn settle(input: &Input, host: &mut Outcome, own: &mut Outcome, known: bool) -> bool {
+    for side in [&mut *host, &mut *own] {
+        let fpu = &mut side.fpu;
+        if fpu.fsw & ES == 0 || !known {
+            (fpu.fop, fpu.fip, fpu.fdp) = (0, 0, 0);
+        }
+        (fpu.fcs, fpu.fds) = (0, 0);
+    }
+    let images = [Mnemonic::Fxsave, Mnemonic::Fxsave64];
+    let environments = [Mnemonic::Fnsave, Mnemonic::Fnstenv];
+    let instructions = input.decode(DecoderOptions::NONE);
+    let stores = |which: &[Mnemonic]| instructions.iter().any(|i| which.contains(&i.mnemonic()));
+    if stores(&images) {
+        for (theirs, ours) in host.memory.iter().zip(&mut own.memory) {
+            let mask = u64::from(MISALIGNED) << MASK_SHIFT;
+            if theirs.0 == ours.0 && theirs.1 ^ ours.1 == mask {
+                ours.1 = theirs.1;
+            }
+        }
+    }
+    if !known && (stores(&images) || stores(&environments)) {
+        own.memory.clone_from(&host.memory);
+    }
+    host.fpu.mxcsr & MISALIGNED == 0
 }

@@ -1,4 +1,4 @@
-//! MMX, SSE and SSE2 against the host's own processor: every encoding over special and random values,
+//! MMX, SSE, SSE2 and SSE3 against the host's own processor: every encoding over special and random values,
 //! immediates, MXCSRs and x87 states; whole state and memory compared, bit for bit.
 
 use emu::arch::cpuid::CpuModel;
@@ -6,7 +6,7 @@ use emu::arch::{Gpr, RFlags};
 use emu::insn;
 use emu::state::Fpu;
 use iced_x86::{Code, CpuidFeature, Decoder, DecoderOptions};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use testsuite::case::Place;
@@ -19,8 +19,10 @@ use testsuite::subject::{Bench, Interpreter};
 
 /// Random cases of one run in 64-bit code; in 32-bit code a quarter of that.
 const CASES: u64 = 300_000;
+/// Random cases of each mode with more prefixes than the instruction wants.
+const PREFIXED: u64 = 20_000;
 /// Differences of one code that are shown in full.
-const SHOWN: u64 = 300;
+const SHOWN: u64 = 3;
 /// Where the random numbers begin.
 const SEED: u64 = 0x55E2;
 
@@ -69,15 +71,21 @@ impl Template {
             .filter(move |template| !template.wide || mode == Mode::Long64)
     }
 
-    /// The instruction, with the memory operand at rSI (R14 with REX.B); `rex` holds R, X and B.
+    /// The instruction, with the memory operand at rSI (R14 with REX.B), or at rBP (R13), in the stack's
+    /// segment, if bit 3 of `rm` is set; `rex` holds R, X and B.
     fn bytes(self, mode: Mode, rex: u8, rm: u8, imm: u8) -> (Code, Vec<u8>) {
         let mut bytes = Vec::from_iter(self.prefix);
         let rex = rex | u8::from(self.wide) << 3;
         if rex != 0 {
             bytes.push(0x40 | rex);
         }
-        let place = if self.memory { 6 } else { 0xC0 | rm & 7 };
-        bytes.extend([0x0F, self.opcode, place | self.reg << 3, imm]);
+        bytes.extend([0x0F, self.opcode]);
+        match self.memory {
+            true if rm & 8 != 0 => bytes.extend([0x45 | self.reg << 3, 0]),
+            true => bytes.push(6 | self.reg << 3),
+            false => bytes.push(0xC0 | self.reg << 3 | rm & 7),
+        }
+        bytes.push(imm);
         let decoded = Decoder::new(mode.bits(), &bytes, DecoderOptions::AMD).decode();
         bytes.truncate(decoded.len());
         (decoded.code(), bytes)
@@ -145,11 +153,11 @@ fn double(random: &mut Random) -> u64 {
         2 => 1 << random.below(52),
         3 => bits & ALL & !0xFFF_FFFF,
         // Halfway between singles, or next to it.
-        4 => bits & ALL & !0x1FFF_FFFF | 0x1000_0000 + random.below(3) - 1,
+        4 => bits & ALL & !0x1FFF_FFFF | (0x1000_0000 + random.below(3) - 1),
         _ => bits & ALL,
     };
     let exponent = |middle: u64, spread: u64, random: &mut Random| {
-        (middle + random.below(2 * spread + 1) - spread & 0x7FF) << 52
+        ((middle + random.below(2 * spread + 1) - spread) & 0x7FF) << 52
     };
     match random.below(18) {
         0 => sign,
@@ -288,7 +296,7 @@ fn input(random: &mut Random, mode: Mode, code: Code, bytes: &[u8], address: u64
         };
     }
     input.gpr[Gpr::Rsp as usize] = DATA + 0x800;
-    for pointer in [Gpr::Rsi, Gpr::R14, Gpr::Rdi] {
+    for pointer in [Gpr::Rsi, Gpr::R14, Gpr::Rbp, Gpr::R13, Gpr::Rdi] {
         input.gpr[pointer as usize] = address;
     }
     input.rflags = RFlags::from_bits_truncate(random.draw()) & RFlags::STATUS;
@@ -468,22 +476,28 @@ fn code_of_32_bits_agrees() {
     random_cases(Mode::Compat32, CASES / 4, SEED + 1);
 }
 
-/// Every memory form at every kind of place, with and without alignment checks.
 #[test]
 fn operands_that_cross_and_fault() {
     let Some(mut sides) = Sides::open() else {
         return;
     };
-    let mode = Mode::Long64;
+    each_place(&mut sides, Mode::Long64);
+    each_place(&mut sides, Mode::Compat32);
+    sides.check("places");
+}
+
+/// Every memory form at every kind of place, with and without alignment checks.
+fn each_place(sides: &mut Sides, mode: Mode) {
     let mut random = Random::new(SEED + 2);
     for (code, forms) in templates(mode) {
         let Some(template) = forms.iter().find(|template| template.memory) else {
             continue;
         };
-        let (_, bytes) = template.bytes(mode, 0, 0, 0);
-        let size = size(mode, &bytes).max(1);
+        let size = size(mode, &template.bytes(mode, 0, 0, 0).1).max(1);
         for &place in Place::ALL {
-            for check in [false, true] {
+            for form in 0..4 {
+                let (check, stack) = (form & 1 != 0, (form & 2) << 2);
+                let (_, bytes) = template.bytes(mode, 0, stack, 0);
                 for shift in [0, 1, 2, 4, 8] {
                     let address = place.address(size).wrapping_add(shift);
                     let mut input = input(&mut random, mode, code, &bytes, address);
@@ -493,7 +507,38 @@ fn operands_that_cross_and_fault() {
             }
         }
     }
-    sides.check("places");
+}
+
+/// Prefixes that mean nothing, or make it another instruction or none; also registers that a REX
+/// prefix before others would have chosen.
+#[test]
+fn prefixes_agree() {
+    let Some(mut sides) = Sides::open() else {
+        return;
+    };
+    let mut random = Random::new(SEED + 5);
+    for mode in [Mode::Long64, Mode::Compat32] {
+        let templates = templates(mode);
+        let known: BTreeSet<u16> = templates.iter().map(|(code, _)| *code as u16).collect();
+        for n in 0..PREFIXED {
+            let (_, forms) = &templates[n as usize % templates.len()];
+            let (_, plain) = random.pick(forms).bytes(mode, 0, random.draw() as u8, 0);
+            let mut bytes: Vec<u8> = (0..=random.below(2))
+                .map(|_| random.pick(&[0x66, 0x67, 0xF2, 0xF3, 0x2E, 0x36, 0x3E, 0x64, 0xF0, 0x4F]))
+                .collect();
+            bytes.extend(plain);
+            let input = Input::new(mode, &bytes);
+            let code = input.decode(DecoderOptions::AMD)[0].code();
+            // What is left without the codes that no model shows, MOVNTSS and MOVNTSD of SSE4A too.
+            let none = code == Code::INVALID && !bytes.contains(&0x2B);
+            if !none && !known.contains(&(code as u16)) {
+                continue;
+            }
+            let input = self::input(&mut random, mode, code, &bytes, DATA + 0x100);
+            sides.compare(code, &input);
+        }
+    }
+    sides.check("prefixes");
 }
 
 /// Every immediate of the codes that have one.

@@ -1,13 +1,12 @@
 //! The guest's CPUID: the model's leaves, with the feature bits that KVM can run.
 //!
-//! Hypervisor leaves (40000000h and up) are left out: the software CPU has none of the paravirtual
-//! interfaces they announce. SDM Vol. 2A, "CPUID"; KVM API, `KVM_GET_SUPPORTED_CPUID`.
+//! KVM's own hypervisor leaves (40000000h and up) are not shown: the software CPU has none of the
+//! paravirtual interfaces they announce. The model's leaf there names twin86 on both engines, and KVM
+//! then offers nothing of its own. SDM Vol. 2A, "CPUID"; KVM API, `KVM_GET_SUPPORTED_CPUID`.
 
 use emu::arch::cpuid::{CpuModel, Leaf};
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
-/// Leaves of the hypervisor.
-const HYPERVISOR: std::ops::Range<u32> = 0x4000_0000..0x5000_0000;
 /// CPUID.1:ECX: the local APIC's timer takes a TSC deadline. Our local APIC lives in user space,
 /// where KVM cannot bring MSR 6E0h.
 const TSC_DEADLINE: u32 = 1 << 24;
@@ -58,11 +57,7 @@ fn supported(by: &[kvm_cpuid_entry2], function: u32, index: u32) -> [u32; 4] {
 /// The leaves of `model` with only those features that stand in `by`, and what was masked.
 pub(super) fn intersect(model: &CpuModel, by: &[kvm_cpuid_entry2]) -> (Vec<Leaf>, Vec<Masked>) {
     let mut masked = Vec::new();
-    let leaves = model
-        .leaves
-        .iter()
-        .filter(|l| !HYPERVISOR.contains(&l.function));
-    let leaves = leaves.map(|leaf| {
+    let leaves = model.leaves.iter().map(|leaf| {
         let mut leaf = *leaf;
         let index = leaf.index.unwrap_or(0);
         let row = FEATURES
@@ -145,7 +140,8 @@ mod tests {
             ..Default::default()
         }];
         let (leaves, masked) = intersect(&model, &by);
-        assert_eq!(leaves.len(), 1);
+        assert_eq!(leaves.len(), 2);
+        assert_eq!(leaves[1].registers, [1; 4], "the model's own name");
         assert_eq!(leaves[0].registers, [0x600, 7, 1, 0xF]);
         let expected = Masked {
             leaf: (1, 0),

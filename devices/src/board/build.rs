@@ -20,6 +20,7 @@ use crate::memory::Block;
 use crate::memory_map::{Blocks, BusMaster, MapError, MemoryMap, SharedShape};
 use crate::pci;
 use crate::pci::intx::PirqRouter;
+use crate::portf0::Pins;
 use crate::{Clock, IrqLine, Request, Requests, RestoreError, State};
 
 /// What the board hands the program's machine loop.
@@ -84,6 +85,7 @@ pub struct Board {
     bus: Bus,
     core: Arc<Core>,
     clock: Clock,
+    x87_pins: Pins,
 }
 
 impl Board {
@@ -104,6 +106,7 @@ impl Board {
             clock: clock.clone(),
             memory: BusMaster::default(),
             dma: Dma::default(),
+            x87_pins: Pins::default(),
             options: Arc::new(options),
             parts,
         };
@@ -132,7 +135,12 @@ impl Board {
         // Lines that came up while the devices were built are no edges, as after a reset.
         core.chips.reset();
         core.rebuild_map();
-        Ok(Self { bus, core, clock })
+        Ok(Self {
+            bus,
+            core,
+            clock,
+            x87_pins: wires.x87_pins,
+        })
     }
 
     /// Sets who hears of the board's effects; only the first call counts.
@@ -237,6 +245,18 @@ impl Board {
         self.next_deadline()
     }
 
+    /// The processor drives FERR#.
+    pub fn set_ferr(&self, asserted: bool) {
+        if self.x87_pins.set_ferr(asserted) {
+            self.bus.poll_device("portf0");
+        }
+    }
+
+    /// Whether the processor sees IGNNE# active.
+    pub fn ignne(&self) -> bool {
+        self.x87_pins.ignne()
+    }
+
     /// Hardware reset of all devices in row order, of A20, of the interrupt chips and the map. RAM
     /// keeps its contents. The processors stand still meanwhile.
     pub fn reset(&self) {
@@ -291,6 +311,7 @@ struct Wires {
     clock: Clock,
     memory: BusMaster,
     dma: Dma,
+    x87_pins: Pins,
     options: Arc<BoardOptions>,
     parts: Arc<Parts>,
 }
@@ -305,6 +326,7 @@ impl Wires {
             irqs: irqs.iter().map(|n| self.lines.line(*n)).collect(),
             memory: self.memory.clone(),
             dma: self.dma.clone(),
+            x87_pins: self.x87_pins.clone(),
             options: Arc::clone(&self.options),
             parts: Arc::clone(&self.parts),
             chardev: chardev.unwrap_or_else(Chardev::null),

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::backend::chardev::Chardev;
+use crate::backend::drive::Drive;
 use crate::backend::input::Input;
 use crate::fw_cfg;
 use crate::i8237::Dma;
 use crate::memory_map::BusMaster;
-use crate::{Clock, IrqLine, Requests};
+use crate::{Clock, IrqLine, Requests, portf0};
 
 /// What a device is wired to when the board builds it.
 pub struct Wiring {
@@ -26,6 +27,8 @@ pub struct Wiring {
     pub memory: BusMaster,
     /// The DMA controllers, for devices of the ISA bus.
     pub dma: Dma,
+    /// The processor's FERR# and IGNNE#.
+    pub x87_pins: portf0::Pins,
     /// What the user chose of the machine.
     pub options: Arc<BoardOptions>,
     /// What the user plugged in.
@@ -55,6 +58,8 @@ pub struct Parts {
     pub vga_rom: Option<Vec<u8>>,
     /// The user's hands: keyboard, mouse, power button.
     pub input: Input,
+    /// IDE drives: master and slave of the first channel, then of the second.
+    pub ide: [Option<Drive>; 4],
 }
 
 /// What a user can choose of the machine.
@@ -83,6 +88,8 @@ pub struct BoardOptions {
     pub drives: Drives,
     /// There is a VGA adapter.
     pub vga: bool,
+    /// There is a second serial port.
+    pub com2: bool,
     /// Whether there is an HPET.
     pub hpet: bool,
     /// Whether the processors have system management mode: only then do SMIs come.
@@ -99,6 +106,7 @@ impl Default for BoardOptions {
             debug_exit: None,
             debugcon: None,
             vga: false,
+            com2: true,
             hpet: true,
             smm: false,
             processor: Processor::default(),

@@ -8,7 +8,7 @@ use crate::bus::{Region, Widths};
 use crate::chips::{self, InterruptChips};
 use crate::irq::{HPET_REPLACES, HPET_RTC, HPET_TIMER};
 use crate::{
-    Device, debugcon, fw_cfg, hpet, i8042, i8237, i8254, isa_debug_exit, mc146818, port92,
+    Device, debugcon, fw_cfg, hpet, i8042, i8237, i8254, isa_debug_exit, mc146818, port92, portf0,
     uart16550,
 };
 
@@ -84,8 +84,9 @@ pub const ISA: &[Isa] = &[
     Isa { name: "i8042", regions: Regions::Fixed(&[bytes(0x60..=0x60), bytes(0x64..=0x64)]), irqs: &[1, 12], new: i8042::new },
     Isa { name: "mc146818", regions: Regions::Fixed(&[bytes(0x70..=0x71)]), irqs: &[8], new: mc146818::new },
     Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irqs: &[4], new: uart16550::new },
-    Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
+    Isa { name: "com2", regions: Regions::Chosen(com2), irqs: &[3], new: uart16550::new },
     Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
+    Isa { name: "portf0", regions: Regions::Fixed(&[bytes(0xF0..=0xF0)]), irqs: &[13], new: portf0::new },
     Isa { name: "fw_cfg", regions: Regions::Fixed(FW_CFG), irqs: &[], new: fw_cfg::new },
     Isa { name: "hpet", regions: Regions::Chosen(hpet_page), irqs: &[HPET_TIMER, HPET_RTC, HPET_REPLACES, 2], new: hpet::new },
     Isa { name: "debugcon", regions: Regions::Chosen(debugcon_port), irqs: &[], new: debugcon::new },
@@ -97,6 +98,10 @@ const FW_CFG: &[Region] = &[
     Region::ports(0x510..=0x511, Widths::between(1, 2)),
     Region::ports(0x514..=0x51B, Widths::UP_TO_DWORD),
 ];
+
+fn com2(options: &BoardOptions) -> Option<Region> {
+    options.com2.then_some(bytes(0x2F8..=0x2FF))
+}
 
 fn hpet_page(options: &BoardOptions) -> Option<Region> {
     let registers = Region::memory(0xFED0_0000..=0xFED0_03FF, Widths::between(4, 8));

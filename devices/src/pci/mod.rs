@@ -32,7 +32,7 @@ use crate::memory_map::{Range, SharedShape, Target};
 use crate::pci::config::Config;
 use crate::pci::intx::{Pin, PirqRouter};
 use crate::{
-    At, Device, IrqLine, Request, Requests, RestoreError, State, i440fx, piix3, piix4_pm, vga,
+    At, Device, IrqLine, Request, Requests, RestoreError, State, i440fx, ide, piix3, piix4_pm, vga,
 };
 
 const VERSION: u32 = 1;
@@ -165,6 +165,7 @@ fn always(_: &BoardOptions) -> bool {
 pub const PCI: &[Row] = &[
     Row { name: "i440fx", slot: 0, function: 0, regions: &[], irqs: &[], wanted: always, new: i440fx::new },
     Row { name: "piix3",  slot: 1, function: 0, regions: &[], irqs: &[], wanted: always, new: piix3::new },
+    Row { name: "piix3-ide", slot: 1, function: 1, regions: ide::REGIONS, irqs: &[14, 15], wanted: always, new: ide::new },
     Row { name: "piix4_pm", slot: 1, function: 3, regions: piix4_pm::REGIONS, irqs: &[9], wanted: always, new: piix4_pm::new },
     Row { name: "vga",    slot: 2, function: 0, regions: vga::REGIONS, irqs: &[], wanted: |options| options.vga, new: vga::new },
 ];

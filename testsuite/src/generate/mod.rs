@@ -1,8 +1,10 @@
-//! Random cases: every general-purpose instruction, with operands where something happens.
+//! Random cases: every unprivileged instruction, with operands where something happens.
 
+pub mod float;
 mod operand;
 mod values;
 
+use emu::arch::cpuid::CpuModel;
 use emu::arch::{Gpr, RFlags};
 use iced_x86::{
     Code, CpuidFeature, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
@@ -15,7 +17,10 @@ use crate::run::{Input, Mode};
 use crate::skip::Skips;
 use crate::undefined;
 
-/// What "general-purpose" means here.
+/// WAIT: raises what the x87 has pending.
+const WAIT: u8 = 0x9B;
+
+/// General-purpose instructions.
 const FEATURES: [CpuidFeature; 20] = [
     CpuidFeature::INTEL8086,
     CpuidFeature::INTEL186,
@@ -39,6 +44,24 @@ const FEATURES: [CpuidFeature; 20] = [
     CpuidFeature::CET_IBT,
 ];
 
+/// What else is compared, as far as the interpreter has rows for it.
+const VECTORS: [CpuidFeature; 9] = [
+    CpuidFeature::FPU,
+    CpuidFeature::FPU287,
+    CpuidFeature::FPU387,
+    CpuidFeature::MMX,
+    CpuidFeature::FXSR,
+    CpuidFeature::SSE,
+    CpuidFeature::SSE2,
+    CpuidFeature::SSE3,
+    CpuidFeature::CLFSH,
+];
+
+/// Whether `code` uses the x87, MMX or SSE unit.
+pub fn floating(code: Code) -> bool {
+    code == Code::Wait || code.cpuid_features().iter().any(|f| VECTORS.contains(f))
+}
+
 /// Why an instruction is not run on the host's processor here.
 pub fn skipped(instruction: &Instruction) -> Option<&'static str> {
     use Mnemonic as M;
@@ -59,7 +82,14 @@ pub fn skipped(instruction: &Instruction) -> Option<&'static str> {
         | M::Rdseed
         | M::Xgetbv
         | M::Rdpru => Some("its result is the host's own"),
-        M::Wait => Some("x87"),
+        M::F2xm1
+        | M::Fyl2x
+        | M::Fyl2xp1
+        | M::Fptan
+        | M::Fpatan
+        | M::Fsin
+        | M::Fcos
+        | M::Fsincos => Some("correct to the last place only: see tests/x87.rs"),
         M::Int1 => Some("a hypervisor below may leave RIP at INT1 itself"),
         M::Xbegin | M::Xend | M::Xabort | M::Xtest => Some("transactions"),
         _ if far_transfer(instruction) || loads_segment(instruction) => {
@@ -128,9 +158,19 @@ pub fn covered(code: Code, mode: Mode) -> bool {
     let other = [Code::INVALID, Code::Zero_bytes];
     legal
         && op.is_instruction()
+        // The decoder sees WAIT and the instruction behind it.
+        && !op.fwait()
         && !other.contains(&code)
         && !features.is_empty()
-        && features.iter().all(|f| FEATURES.contains(f))
+        && (features.iter().all(|f| FEATURES.contains(f)) || shown(code))
+}
+
+/// Whether `code` is an instruction of [`VECTORS`] that the interpreter's model shows.
+fn shown(code: Code) -> bool {
+    let features = code.cpuid_features();
+    features.iter().any(|f| VECTORS.contains(f))
+        && emu::insn::row(code).is_some()
+        && CpuModel::by_name("max").is_some_and(|m| features.iter().all(|&f| m.supports(f)))
 }
 
 /// Makes cases.
@@ -185,6 +225,9 @@ impl Generator {
         input.code = self.prefixed(mode, bytes);
         if self.random.chance(25) {
             self.extend(&mut input);
+        }
+        if floating(code) && self.random.chance(20) {
+            input.code.push(WAIT);
         }
         self.finish(input)
     }
@@ -278,9 +321,9 @@ impl Generator {
         }
         for instruction in &instructions {
             let code = instruction.code();
-            if code != Code::INVALID && !covered(code, input.mode) {
-                self.skips
-                    .count("not general-purpose: a random byte made it");
+            let codes = &self.codes[usize::from(input.mode == Mode::Compat32)];
+            if code != Code::INVALID && codes.binary_search(&code).is_err() {
+                self.skips.count("not covered: a random byte made it");
                 return None;
             }
             let target = instruction.near_branch_target().wrapping_sub(input.at);
@@ -300,6 +343,9 @@ impl Generator {
         if let Some(reason) = instructions.iter().chain(&lenient).find_map(skipped) {
             self.skips.count(reason);
             return None;
+        }
+        if instructions.iter().any(|i| floating(i.code())) {
+            input.fpu = Some(Box::new(float::state(&mut self.random)));
         }
         let mut taken = [false; 16];
         for instruction in &instructions {

@@ -16,8 +16,8 @@ struct Maker<'a> {
     instruction: Instruction,
 }
 
-/// A random instruction of `code` at address `at`; `None` for kinds of operands that no
-/// general-purpose instruction has.
+/// A random instruction of `code` at address `at`; `None` for kinds of operands that no covered
+/// instruction has.
 pub fn instruction(random: &mut Random, code: Code, mode: Mode, at: u64) -> Option<Instruction> {
     let mut instruction = Instruction::default();
     instruction.set_code(code);
@@ -71,10 +71,15 @@ impl Maker<'_> {
         match kind {
             Kind::mem | Kind::mem_mib => self.memory(i),
             Kind::mem_offs => self.absolute(i),
-            Kind::r8_or_mem => self.register_or_memory(i, 1),
-            Kind::r16_or_mem => self.register_or_memory(i, 2),
-            Kind::r32_or_mem => self.register_or_memory(i, 4),
-            Kind::r64_or_mem => self.register_or_memory(i, 8),
+            Kind::r8_or_mem => self.either(i, |maker| maker.general(1)),
+            Kind::r16_or_mem => self.either(i, |maker| maker.general(2)),
+            Kind::r32_or_mem => self.either(i, |maker| maker.general(4)),
+            Kind::r64_or_mem => self.either(i, |maker| maker.general(8)),
+            Kind::mm_or_mem => self.either(i, Self::mmx),
+            Kind::xmm_or_mem => self.either(i, Self::xmm),
+            Kind::mm_reg | Kind::mm_rm => self.register(i, Self::mmx),
+            Kind::xmm_reg | Kind::xmm_rm => self.register(i, Self::xmm),
+            Kind::sti_opcode => self.numbered(i, Register::ST0, 8),
             Kind::r8_reg | Kind::r8_opcode => self.gpr(i, 1),
             Kind::r16_reg | Kind::r16_reg_mem | Kind::r16_rm | Kind::r16_opcode => self.gpr(i, 2),
             Kind::r32_reg
@@ -116,17 +121,31 @@ impl Maker<'_> {
         }
     }
 
+    fn mmx(&mut self) -> Register {
+        Register::MM0 + self.random.below(8) as u32
+    }
+
+    fn xmm(&mut self) -> Register {
+        let count = if self.mode == Mode::Long64 { 16 } else { 8 };
+        Register::XMM0 + self.random.below(count) as u32
+    }
+
     fn gpr(&mut self, i: u32, size: u32) {
-        let register = self.general(size);
+        self.register(i, |maker| maker.general(size));
+    }
+
+    fn register(&mut self, i: u32, choose: impl Fn(&mut Self) -> Register) {
+        let register = choose(self);
         self.instruction.set_op_register(i, register);
     }
 
-    fn register_or_memory(&mut self, i: u32, size: u32) {
+    /// A register or memory.
+    fn either(&mut self, i: u32, choose: impl Fn(&mut Self) -> Register) {
         if self.random.chance(50) {
             self.memory(i);
         } else {
             self.instruction.set_op_kind(i, OpKind::Register);
-            self.gpr(i, size);
+            self.register(i, choose);
         }
     }
 
@@ -269,6 +288,11 @@ impl Maker<'_> {
                 OpKind::MemorySegSI,
             ][size],
             Kind::es_rDI => [OpKind::MemoryESRDI, OpKind::MemoryESEDI, OpKind::MemoryESDI][size],
+            Kind::seg_rDI => [
+                OpKind::MemorySegRDI,
+                OpKind::MemorySegEDI,
+                OpKind::MemorySegDI,
+            ][size],
             Kind::seg_rBX_al => {
                 self.instruction
                     .set_memory_base([Register::RBX, Register::EBX, Register::BX][size]);
@@ -324,6 +348,7 @@ fn fixed(kind: Kind) -> Option<Register> {
         Kind::dx => Register::DX,
         Kind::eax => Register::EAX,
         Kind::rax => Register::RAX,
+        Kind::st0 => Register::ST0,
         _ => return None,
     })
 }

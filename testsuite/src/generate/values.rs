@@ -4,9 +4,13 @@ use emu::arch::Gpr;
 use iced_x86::{Instruction, Mnemonic, OpKind, Register, UsedMemory};
 
 use crate::case::{EDGES, Place};
+use crate::generate::{float, floating};
 use crate::layout::{BELOW_4G, CODE, CODE_END, DATA, ISLAND, PAGE, SELF_MODIFYING};
 use crate::random::Random;
 use crate::run::{Input, Mode};
+
+/// Bytes of an XMM register, and its alignment in memory.
+const VECTOR: u64 = 16;
 
 /// A value for a register or an immediate.
 pub fn register(random: &mut Random) -> u64 {
@@ -78,8 +82,16 @@ pub fn tune(random: &mut Random, input: &mut Input, instruction: &Instruction) {
     }
 }
 
-/// An address for an operand of `size` bytes.
+/// An address for an operand of `size` bytes; larger ones are as aligned as vectors must be, mostly.
 fn target(random: &mut Random, size: u64) -> u64 {
+    let place = somewhere(random, size);
+    if size >= VECTOR && random.chance(70) {
+        return place & !(VECTOR - 1);
+    }
+    place
+}
+
+fn somewhere(random: &mut Random, size: u64) -> u64 {
     let inside = random.below(PAGE - 64);
     match random.below(100) {
         0..=39 => DATA + (inside & !63),
@@ -104,29 +116,50 @@ pub fn aim(
     taken: &mut [bool; 16],
 ) {
     for used in memory {
-        let size = (used.memory_size().size() as u64).clamp(1, 64);
+        let size = (used.memory_size().size() as u64).clamp(1, 512);
         let mut place = target(random, size);
         let solved = solve(input, used, place, taken);
         if !solved {
             place = effective(input, used);
         }
-        let value = match instruction.mnemonic() {
-            Mnemonic::Jmp | Mnemonic::Call | Mnemonic::Ret if random.chance(85) => landing(random),
-            Mnemonic::Cmpxchg | Mnemonic::Cmpxchg8b | Mnemonic::Cmpxchg16b if random.chance(60) => {
-                compared(input, instruction)
-            }
-            _ if random.chance(40) => register(random),
-            _ => continue,
-        };
-        let mut bytes = value.to_le_bytes().to_vec();
-        if instruction.mnemonic() == Mnemonic::Cmpxchg16b {
-            bytes.extend(input.gpr[Gpr::Rdx as usize].to_le_bytes());
-        }
-        if code_page(place) || code_page(place.wrapping_add(15)) {
+        let Some(bytes) = content(random, input, instruction, size as usize) else {
             continue;
+        };
+        let end = place.wrapping_add(bytes.len() as u64 - 1);
+        if !code_page(place) && !code_page(end) {
+            input.memory.push((place, bytes));
         }
-        input.memory.push((place, bytes));
     }
+}
+
+/// Bytes worth finding at the memory operand of `instruction`.
+fn content(
+    random: &mut Random,
+    input: &Input,
+    instruction: &Instruction,
+    size: usize,
+) -> Option<Vec<u8>> {
+    use Mnemonic as M;
+    let mnemonic = instruction.mnemonic();
+    let code = instruction.code();
+    // MXCSR must not come from memory as it is: one of its bits is a vendor's own.
+    let always = matches!(mnemonic, M::Ldmxcsr | M::Fxrstor | M::Fxrstor64);
+    let value = match mnemonic {
+        _ if always || floating(code) && random.chance(70) => {
+            return Some(float::operand(random, code, size));
+        }
+        M::Jmp | M::Call | M::Ret if random.chance(85) => landing(random),
+        M::Cmpxchg | M::Cmpxchg8b | M::Cmpxchg16b if random.chance(60) => {
+            compared(input, instruction)
+        }
+        _ if random.chance(40) => register(random),
+        _ => return None,
+    };
+    let mut bytes = value.to_le_bytes().to_vec();
+    if mnemonic == M::Cmpxchg16b {
+        bytes.extend(input.gpr[Gpr::Rdx as usize].to_le_bytes());
+    }
+    Some(bytes)
 }
 
 fn code_page(place: u64) -> bool {

@@ -19,7 +19,7 @@ pub enum Selector {
 use Selector::{Codes, Encodings, Features, RestOf};
 
 /// Not in CPUID, and the next to come.
-const NEXT: &str = "not in CPUID: MMX and SSE are the next to come";
+const NEXT: &str = "not in CPUID: SSSE3 and SSE4 are the next to come";
 /// Not in CPUID, and stands on what comes next.
 const AFTER: &str = "not in CPUID: AVX, XSAVE and what stands on SSE come after it";
 /// Not in CPUID, and no processor of a model's maker has it any more.
@@ -57,8 +57,7 @@ pub const UNIMPLEMENTED: &[(&str, Selector)] = &[
         CYRIX_SMM, CL1INVMB, OSS, PADLOCK_ACE, PADLOCK_GMI, PADLOCK_PHE, PADLOCK_PMM, PADLOCK_RNG, PADLOCK_UNDOC,
     ])),
 
-    (NEXT, Features(&[MMX, FXSR, SSSE3, SSE4_1, SSE4_2])),
-    (NEXT, RestOf(&[SSE, SSE2, SSE3])),
+    (NEXT, Features(&[SSSE3, SSE4_1, SSE4_2])),
     (AFTER, Features(&[XSAVE, XSAVEC, XSAVEOPT, XSAVES, AES, PCLMULQDQ, SHA, GFNI, SSE4A])),
     (AFTER, Encodings(&[EncodingKind::EVEX])),
     (AFTER, Features(&[

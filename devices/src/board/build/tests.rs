@@ -159,6 +159,26 @@ fn the_users_hands_reach_the_guest() {
 }
 
 #[test]
+fn an_x87_error_is_interrupt_13() {
+    let bench = bench();
+    let out = |port, byte| bench.board.port_write(port, &[byte]);
+    for (port, base, wiring) in [(0x20, 0x08, 0x04), (0xA0, 0x70, 0x02)] {
+        out(port, 0x11);
+        for byte in [base, wiring, 0x01, 0x00] {
+            out(port + 1, byte);
+        }
+    }
+    out(0x21, 0xFB);
+    bench.board.set_ferr(true);
+    assert_eq!(bench.board.chips().acknowledge(0), Some(0x75));
+    assert!(!bench.board.ignne());
+    bench.board.port_write(0xF0, &[0]);
+    assert!(bench.board.ignne());
+    bench.board.set_ferr(false);
+    assert!(!bench.board.ignne());
+}
+
+#[test]
 fn the_hpet_takes_the_timers_place() {
     let bench = bench();
     let out = |port, byte| bench.board.port_write(port, &[byte]);

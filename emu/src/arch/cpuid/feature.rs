@@ -108,14 +108,10 @@ features! {
 
 /// What is in a model's list but not shown, and why. To implement a feature: take its line out.
 pub const WITHHELD: &[(Feature, &str)] = &[
-    (Feature::Sse3, "no SSE yet"),
     (Feature::Xsave, "no XSAVE yet"),
     (Feature::Pcid, "CR3 has no process-context identifiers yet"),
     (Feature::Invpcid, "see pcid"),
     (Feature::Svm, "no nested virtualization"),
-    // A guest that sees the bit asks leaf 40000000h, and would find another hypervisor on each
-    // engine; without it, both are the same bare machine.
-    (Feature::Hypervisor, "both engines look alike"),
     (Feature::Ht, "set by the number of processors"),
 ];
 

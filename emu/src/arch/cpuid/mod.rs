@@ -1,8 +1,10 @@
 //! CPU models and what CPUID says of them. SDM Vol. 2A, "CPUID"; AMD APM Vol. 3, "CPUID".
 //!
 //! Both engines show a guest the same leaves. The models are those of QEMU 7.2 (`qemu64`, `max`),
-//! less what [`WITHHELD`] names. Not shown though QEMU does: leaf 5 (MONITOR is not offered), leaf
-//! 40000000h (see [`Feature::Hypervisor`]), leaf 8000000Ah (no SVM).
+//! less what [`WITHHELD`] names. Both engines say that they are a hypervisor, of a name no guest knows
+//! ([`SIGNATURE_LEAF`]): guests then expect no performance counters and the like, and ask for no
+//! paravirtual interface. Not shown though QEMU does: leaf 5 (MONITOR is not offered), leaf 8000000Ah
+//! (no SVM).
 
 mod feature;
 
@@ -20,6 +22,9 @@ pub const LINEAR_BITS: u32 = 48;
 const BASIC: u32 = 1;
 /// The leaf of the extended features.
 const EXTENDED: u32 = 0x8000_0001;
+/// The leaf in which a hypervisor names itself: the highest such leaf, and twelve characters.
+const SIGNATURE_LEAF: u32 = 0x4000_0000;
+const HYPERVISOR: &[u8; 12] = b"Twin86Twin86";
 /// Bits of leaf 1's EDX that AMD repeats in leaf 80000001h. AMD APM Vol. 3, "CPUID Fn8000_0001".
 const AMD_ALIASES: u32 = 0x0183_F3FF;
 /// Features QEMU's `qemu64` has.
@@ -206,8 +211,11 @@ fn vendor_registers(vendor: &[u8; 12]) -> [u32; 3] {
 /// The leaves of a model on processor 0 of one.
 fn build(m: &Definition) -> CpuModel {
     let [ebx, ecx, edx] = vendor_registers(m.vendor);
+    // A vendor's name goes by EBX, EDX, ECX, a hypervisor's by EBX, ECX, EDX.
+    let [name, third, second] = vendor_registers(HYPERVISOR);
     let mut leaves = fixed_leaves();
     leaves.extend([
+        leaf(SIGNATURE_LEAF, [SIGNATURE_LEAF, name, second, third]),
         leaf(0, [m.level, ebx, ecx, edx]),
         // EBX: CLFLUSH moves 8 * 8 bytes.
         leaf(BASIC, [m.signature, 0x0800, 0, 0]),
@@ -307,20 +315,19 @@ mod tests {
     fn qemu64_is_qemus_less_what_is_withheld() {
         let m = model("qemu64");
         assert_eq!(m.leaf(0, 0), [0xD, 0x6874_7541, 0x444D_4163, 0x6974_6E65]);
-        let withheld_edx = 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
-        let withheld_ecx = 1 | 1 << 31;
+        let withheld_ecx = 1;
         assert_eq!(
             m.leaf(1, 0),
             [
                 0x0006_0FB1,
                 0x0800,
                 0x8000_2001 & !withheld_ecx,
-                0x078B_FBFD & !withheld_edx
+                0x078B_FBFD
             ]
         );
         assert_eq!(
             m.leaf(0x8000_0001, 0),
-            [0x0006_0FB1, 0, 0x5 & !(1 << 2), 0x2193_FBFD & !withheld_edx]
+            [0x0006_0FB1, 0, 0x5 & !(1 << 2), 0x2193_FBFD]
         );
         assert_eq!(m.leaf(0x8000_0000, 0)[0], 0x8000_000A);
         assert_eq!(
@@ -340,7 +347,7 @@ mod tests {
     #[test]
     fn leaves_out_of_range_are_zero() {
         let m = model("max");
-        for function in [2, 0xE, 0x4000_0000, 0x8000_0100, 0xC000_0000, u32::MAX] {
+        for function in [2, 0xE, 0x4000_0001, 0x8000_0100, 0xC000_0000, u32::MAX] {
             assert_eq!(m.leaf(function, 0), [0; 4], "{function:#x}");
         }
         assert_eq!(m.leaf(7, 1), [0; 4]);
@@ -354,6 +361,7 @@ mod tests {
             CpuidFeature::X64,
             CpuidFeature::CMOV,
             CpuidFeature::FPU,
+            CpuidFeature::SSE2,
         ] {
             assert!(old.supports(f) && new.supports(f), "{f:?}");
         }
@@ -364,7 +372,7 @@ mod tests {
         ] {
             assert!(!old.supports(f) && new.supports(f), "{f:?}");
         }
-        for f in [CpuidFeature::SSE, CpuidFeature::VMX] {
+        for f in [CpuidFeature::AVX, CpuidFeature::VMX] {
             assert!(!old.supports(f) && !new.supports(f), "{f:?}");
         }
     }

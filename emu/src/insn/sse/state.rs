@@ -4,14 +4,16 @@
 //! As AMD's processors have it, FOP, FIP and FDP are saved and restored only with an error pending
 //! (AMD APM Vol. 2, "FXSAVE and FXRSTOR Instructions"); otherwise zeros are stored, nothing is loaded.
 
-use crate::arch::exception::NM;
+use crate::arch::exception::{AC, GP, NM, SS};
 use crate::arch::segment::Seg;
 use crate::arch::{Cr0, Cr4, Exception};
 use crate::cpu::{CodeSize, Cpu, Raised};
 use crate::decode::Insn;
+use crate::descriptor::canonical;
 use crate::insn::Row;
 use crate::insn::form::row;
 use crate::mem::Access;
+use crate::mem::tlb::Privilege;
 
 /// MXCSR bits that can be set.
 const MXCSR_MASK: u32 = 0xFFFF;
@@ -40,9 +42,21 @@ impl Cpu {
     fn fx_address(&mut self, i: &Insn, access: Access) -> Result<u64, Raised> {
         let linear = self.linear_of(i, SIZE, access)?;
         if !linear.is_multiple_of(16) {
-            return self.gp(0);
+            return self.fx_misaligned(linear, i.seg() == Seg::Ss as usize);
         }
         Ok(linear)
+    }
+
+    /// An image that is not aligned is a #GP; AMD's processors look for #AC first, as if for 32 bits.
+    #[cold]
+    fn fx_misaligned(&mut self, linear: u64, stack: bool) -> Result<u64, Raised> {
+        let checked = self.privilege == Privilege::UserAligned && !linear.is_multiple_of(4);
+        let vector = match (canonical(linear), stack) {
+            (false, true) => SS,
+            (true, _) if checked => AC,
+            _ => GP,
+        };
+        self.fault(Exception::with_code(vector, 0))
     }
 
     /// How much of the image the XMM registers take.

@@ -1,0 +1,109 @@
+//! Debian's kernels come up, obey, and end the machine: by firmware and without, by IOAPIC and 8259.
+
+use testsuite::boot::{Guests, Kernel, PROMPT};
+
+use crate::SOON;
+
+const FIRMWARE: &[&str] = &[];
+const NO_FIRMWARE: &[&str] = &["-bios", "none"];
+
+/// Boots to the shell, types, turns off.
+#[track_caller]
+fn comes_up(kernel: Kernel, firmware: &[&str], append: &str) {
+    let Some(guests) = Guests::one() else { return };
+    let mut run = guests
+        .machine()
+        .kernel(kernel, append)
+        .args(firmware)
+        .start();
+    run.boot();
+    // The arithmetic keeps the answer out of the echo.
+    run.type_line("echo \"6 * 7 = $((6*7))\"");
+    run.wait_for("6 * 7 = 42", SOON);
+    let interrupts = run.succeed("cat /proc/interrupts", SOON);
+    let pic = interrupts
+        .lines()
+        .any(|l| l.contains("XT-PIC") && l.ends_with("timer"));
+    assert_eq!(pic, append == "noapic", "{interrupts}");
+    // A line that is edited, and a program that is stopped from the keyboard.
+    run.type_line("echo twix\x7fn-$((80+6))");
+    run.wait_for("twin-86", SOON);
+    run.wait_for(PROMPT, SOON);
+    run.type_line("sleep 1000");
+    run.paste(b"\x03");
+    run.wait_for(PROMPT, SOON);
+    assert_eq!(run.command("ls /nowhere", SOON).status, 1);
+    run.power_off();
+}
+
+#[test]
+fn cloud_kernel() {
+    comes_up(Kernel::Cloud, FIRMWARE, "");
+}
+
+#[test]
+fn cloud_kernel_noapic() {
+    comes_up(Kernel::Cloud, FIRMWARE, "noapic");
+}
+
+#[test]
+fn cloud_kernel_without_firmware() {
+    comes_up(Kernel::Cloud, NO_FIRMWARE, "");
+}
+
+#[test]
+fn cloud_kernel_without_firmware_noapic() {
+    comes_up(Kernel::Cloud, NO_FIRMWARE, "noapic");
+}
+
+#[test]
+fn full_kernel() {
+    comes_up(Kernel::Full, FIRMWARE, "");
+}
+
+#[test]
+fn full_kernel_noapic() {
+    comes_up(Kernel::Full, FIRMWARE, "noapic");
+}
+
+#[test]
+fn full_kernel_without_firmware() {
+    comes_up(Kernel::Full, NO_FIRMWARE, "");
+}
+
+#[test]
+fn full_kernel_without_firmware_noapic() {
+    comes_up(Kernel::Full, NO_FIRMWARE, "noapic");
+}
+
+/// `reboot -f` starts the guest again; with `-no-reboot` it ends the run.
+#[track_caller]
+fn reboots(firmware: &[&str]) {
+    let Some(guests) = Guests::one() else { return };
+    let machine = guests.machine().kernel(Kernel::Cloud, "").args(firmware);
+    let mut run = machine.start();
+    run.boot();
+    run.succeed("touch /root/gone", SOON);
+    run.paste(b"reboot -f\n");
+    run.wait_for("Linux version", SOON * 2);
+    run.boot();
+    assert_eq!(run.command("ls /root/gone", SOON).status, 1);
+    run.power_off();
+
+    let mut run = machine.args(["-no-reboot"]).start();
+    run.boot();
+    run.paste(b"reboot -f\n");
+    let log = run.log();
+    let status = run.ends(SOON);
+    assert!(status.success(), "{status}\n{log}");
+}
+
+#[test]
+fn reboot() {
+    reboots(FIRMWARE);
+}
+
+#[test]
+fn reboot_without_firmware() {
+    reboots(NO_FIRMWARE);
+}
