@@ -21,10 +21,6 @@ mod convert;
 mod elementary;
 mod env;
 mod format;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod host;
-#[cfg(not(target_arch = "x86_64"))]
-#[path = "portable.rs"]
 pub(crate) mod host;
 mod nan;
 mod remainder;

@@ -1,9 +1,10 @@
 //! SSE's floating-point instructions: what each computes of two vectors under MXCSR.
 //! SDM Vol. 1, "SIMD Floating-Point Exceptions", "Rules for Handling NaNs"; Vol. 2, each mnemonic.
 //!
-//! Each is an [`Instruction`]: a row of a table that says how the software core computes it, and
-//! when operands and result tell that nothing came up but perhaps the precision exception. On an
-//! x86-64 host, `host` has the same instruction of the host's; it is used
+//! Each is a row of a table that says how the software core computes it ([`Software`]). Where
+//! that takes longer than the host's own instruction, it is an [`Instruction`] too: `host` has the
+//! same one on an x86-64 host, and the row says when operands and result tell that nothing came
+//! up but perhaps the precision exception. It is used
 //!
 //! - as it is, under the MXCSR that Rust code runs with, where that makes no difference ([`quick`]);
 //! - under the guest's MXCSR, where nothing is unmasked: flags are the host's then;
@@ -33,12 +34,16 @@ const TRUNCATES: u32 = INEXACT_MASKED | INEXACT;
 /// It is exact: none.
 const EXACT: u32 = 0;
 
-/// One instruction.
-pub trait Instruction: Host {
+/// What an instruction computes.
+pub trait Software {
+    /// Its result, and by `env` its exceptions.
+    fn compute(env: &mut Env, a: u128, b: u128) -> u128;
+}
+
+/// An instruction that the host may have.
+pub trait Instruction: Software + Host {
     /// Bits of MXCSR that must be as [`quick`] wants them.
     const CONTROLS: u32;
-    /// Its result, and by `env` its exceptions.
-    fn software(env: &mut Env, a: u128, b: u128) -> u128;
     /// Whether these operands and this result show that there was no exception, of such as are not
     /// told by `CONTROLS`, and that DAZ and FTZ made no difference.
     fn ordinary(a: u128, b: u128, result: u128) -> bool;
@@ -67,9 +72,10 @@ pub fn execute<I: Instruction>(mxcsr: u32, a: u128, b: u128) -> (u128, Exception
 }
 
 /// As [`execute`], on any host.
-pub fn in_software<I: Instruction>(mxcsr: u32, a: u128, b: u128) -> (u128, Exceptions) {
+#[inline(always)]
+pub fn in_software<I: Software>(mxcsr: u32, a: u128, b: u128) -> (u128, Exceptions) {
     let mut env = Env::sse(mxcsr);
-    let result = I::software(&mut env, a, b);
+    let result = I::compute(&mut env, a, b);
     if env.refused() {
         // What was found before anything was computed hides what came up computing other lanes.
         env.flags &= Exceptions::BEFORE;
@@ -132,6 +138,12 @@ fn unchanged(shape: Shape, value: Float) -> Float {
 /// The square root of the second operand.
 fn root(env: &mut Env, shape: Shape, _: Float, b: Float) -> Float {
     sqrt(env, shape, b)
+}
+
+/// ADDSUBxx: even lanes are subtracted, odd ones added.
+fn alternating<F: Format>(env: &mut Env, odd: bool, a: F::Bits, b: F::Bits) -> F::Bits {
+    let (a, b) = (F::unpack(env, a), F::unpack(env, b));
+    F::pack(if odd { add } else { sub }(env, F::SHAPE, a, b))
 }
 
 /// CMPxx: whether predicate `P` holds.
@@ -306,17 +318,26 @@ const fn number64(bits: u64) -> bool {
     !denormal64(bits) && bits << 1 <= 0x7FF << 53
 }
 
-/// One type and its meaning for each row.
-macro_rules! instructions {
-    ($($name:ident $controls:ident $ordinary:expr, $software:expr;)*) => {$(
+/// A type for each row, computed in software.
+macro_rules! software {
+    ($($name:ident $compute:expr;)*) => {$(
         pub struct $name;
-        impl Instruction for $name {
-            const CONTROLS: u32 = $controls;
+        impl Software for $name {
             #[inline(always)]
-            fn software(env: &mut Env, a: u128, b: u128) -> u128 {
-                let compute: fn(&mut Env, u128, u128) -> u128 = $software;
+            fn compute(env: &mut Env, a: u128, b: u128) -> u128 {
+                let compute: fn(&mut Env, u128, u128) -> u128 = $compute;
                 compute(env, a, b)
             }
+        }
+    )*};
+}
+
+/// A type for each row, which the host may have.
+macro_rules! instructions {
+    ($($name:ident $controls:ident $ordinary:expr, $compute:expr;)*) => {$(
+        software! { $name $compute; }
+        impl Instruction for $name {
+            const CONTROLS: u32 = $controls;
             #[inline(always)]
             fn ordinary(a: u128, b: u128, result: u128) -> bool {
                 let ordinary: fn(u128, u128, u128) -> bool = $ordinary;
@@ -357,11 +378,6 @@ instructions! {
     Maxss EXACT |a, b, _| ordered32::<1>(a, b), |env, a, b| singles::<1>(env, a, b, greater);
     Maxsd EXACT |a, b, _| ordered64::<1>(a, b), |env, a, b| doubles::<1>(env, a, b, greater);
 
-    Comiss EXACT |a, b, _| ordered32::<1>(a, b), |env, a, b| order_of::<F32>(env, a as u32, b as u32, true);
-    Comisd EXACT |a, b, _| ordered64::<1>(a, b), |env, a, b| order_of::<F64>(env, a as u64, b as u64, true);
-    Ucomiss EXACT |a, b, _| ordered32::<1>(a, b), |env, a, b| order_of::<F32>(env, a as u32, b as u32, false);
-    Ucomisd EXACT |a, b, _| ordered64::<1>(a, b), |env, a, b| order_of::<F64>(env, a as u64, b as u64, false);
-
     Cvtsi2ss32 ROUNDS |_, _, _| true, |env, _, b| of_int::<F32>(env, sign_extended(b as u32)).into();
     Cvtsi2ss64 ROUNDS |_, _, _| true, |env, _, b| of_int::<F32>(env, b as i64).into();
     Cvtsi2sd32 EXACT |_, _, _| true, |env, _, b| of_int::<F64>(env, sign_extended(b as u32)).into();
@@ -388,16 +404,42 @@ instructions! {
     Cvtpd2ps ROUNDS |_, _, z| solid32(z as u32) && solid32((z >> 32) as u32), |env, _, b| narrowed(b, |b| reshaped::<F64, F32>(env, b));
 }
 
+// Comparisons that set EFLAGS take longer by the host, whose flags must be fetched; SSE3's alternating
+// sums are not in every x86-64 processor.
+#[rustfmt::skip]
+software! {
+    Comiss |env, a, b| order_of::<F32>(env, a as u32, b as u32, true);
+    Comisd |env, a, b| order_of::<F64>(env, a as u64, b as u64, true);
+    Ucomiss |env, a, b| order_of::<F32>(env, a as u32, b as u32, false);
+    Ucomisd |env, a, b| order_of::<F64>(env, a as u64, b as u64, false);
+    Addsubps |env, a, b| {
+        let mut odd = true;
+        each32::<4>(a, b, |a, b| {
+            odd = !odd;
+            alternating::<F32>(env, odd, a, b)
+        })
+    };
+    Addsubpd |env, a, b| {
+        let mut odd = true;
+        each64::<2>(a, b, |a, b| {
+            odd = !odd;
+            alternating::<F64>(env, odd, a, b)
+        })
+    };
+}
+
 /// CMPxx with predicate `P`, for each row.
 macro_rules! comparisons {
     ($($name:ident $ordered:ident::<$n:literal>, $software:ident;)*) => {$(
         pub struct $name<const P: u8>;
-        impl<const P: u8> Instruction for $name<P> {
-            const CONTROLS: u32 = EXACT;
+        impl<const P: u8> Software for $name<P> {
             #[inline(always)]
-            fn software(env: &mut Env, a: u128, b: u128) -> u128 {
+            fn compute(env: &mut Env, a: u128, b: u128) -> u128 {
                 $software::<$n, P>(env, a, b)
             }
+        }
+        impl<const P: u8> Instruction for $name<P> {
+            const CONTROLS: u32 = EXACT;
             #[inline(always)]
             fn ordinary(a: u128, b: u128, _: u128) -> bool {
                 $ordered::<$n>(a, b)

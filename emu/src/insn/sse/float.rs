@@ -51,22 +51,22 @@ fn double<I: Instruction, S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<()
 
 /// COMISS and UCOMISS: three flags, the others are cleared.
 #[inline(always)]
-fn order_singles<I: Instruction, S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+fn order_singles<I: Software, S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let b: u32 = S::read(cpu, i)?;
     let a = cpu.xmm(i.r[0]) as u32;
-    let flags = cpu.simd::<I>(a.into(), b.into())?;
+    let flags = cpu.simd_in_software::<I>(a.into(), b.into())?;
     cpu.flags.set_bits(RFlags::from_bits_retain(flags as u64));
     Ok(())
 }
 
 /// COMISD and UCOMISD.
 #[inline(always)]
-fn order_doubles<I: Instruction, S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+fn order_doubles<I: Software, S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let b: u64 = S::read(cpu, i)?;
     let a = cpu.xmm(i.r[0]) as u64;
-    let flags = cpu.simd::<I>(a.into(), b.into())?;
+    let flags = cpu.simd_in_software::<I>(a.into(), b.into())?;
     cpu.flags.set_bits(RFlags::from_bits_retain(flags as u64));
     Ok(())
 }

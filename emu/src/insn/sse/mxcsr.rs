@@ -4,7 +4,8 @@
 use crate::arch::exception::XM;
 use crate::arch::{Cr4, Exception};
 use crate::cpu::{Cpu, Raised};
-use crate::fpu::simd::{self, Instruction};
+use crate::fpu::Exceptions;
+use crate::fpu::simd::{self, Instruction, Software};
 
 /// Masks of MXCSR, above the flags they belong to.
 const MASKS: u32 = 7;
@@ -22,19 +23,36 @@ impl Cpu {
 
     #[inline(never)]
     fn simd_slowly<I: Instruction>(&mut self, a: u128, b: u128) -> Result<u128, Raised> {
-        let mxcsr = self.fpu.mxcsr;
-        let (result, flags) = simd::execute::<I>(mxcsr, a, b);
-        let flags = u32::from(flags.bits());
+        let (result, flags) = simd::execute::<I>(self.fpu.mxcsr, a, b);
+        self.simd_report(flags)?;
+        Ok(result)
+    }
+
+    /// As [`Cpu::simd`], for what the host is not asked.
+    #[inline(always)]
+    pub(super) fn simd_in_software<I: Software>(
+        &mut self,
+        a: u128,
+        b: u128,
+    ) -> Result<u128, Raised> {
+        let (result, flags) = simd::in_software::<I>(self.fpu.mxcsr, a, b);
+        self.simd_report(flags)?;
+        Ok(result)
+    }
+
+    #[inline(always)]
+    fn simd_report(&mut self, flags: Exceptions) -> Result<(), Raised> {
+        let (mxcsr, flags) = (self.fpu.mxcsr, u32::from(flags.bits()));
         self.fpu.mxcsr |= flags;
         if flags & !(mxcsr >> MASKS) == 0 {
-            return Ok(result);
+            return Ok(());
         }
         self.simd_fault()
     }
 
     #[cold]
     #[inline(never)]
-    fn simd_fault<T>(&mut self) -> Result<T, Raised> {
+    fn simd_fault(&mut self) -> Result<(), Raised> {
         if self.cr4.contains(Cr4::OSXMMEXCPT) {
             return self.fault(Exception::new(XM));
         }

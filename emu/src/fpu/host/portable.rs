@@ -1,7 +1,7 @@
-//! What stands for `host` where the host is no x86-64 processor: no instructions of its own, and
-//! approximations by the software core.
+//! What a host that is no x86-64 processor has: no instructions of its own, and approximations by
+//! the software core.
 
-use super::{Env, Exceptions, F32, Float, Format};
+use crate::fpu::{self, Env, Exceptions, F32, Float, Format};
 
 /// Every instruction is software's.
 pub trait Host {}
@@ -23,15 +23,15 @@ pub fn under<I>(_: u32, _: u128, _: u128) -> Option<(u128, Exceptions)> {
 /// Reciprocals, cut off behind twelve bits.
 pub fn rcp(lanes: u128) -> u128 {
     each(lanes, |env, b| {
-        super::div(env, F32::SHAPE, super::from_int(1), b)
+        fpu::div(env, F32::SHAPE, fpu::from_int(1), b)
     })
 }
 
 /// Reciprocal square roots, cut off behind twelve bits.
 pub fn rsqrt(lanes: u128) -> u128 {
     each(lanes, |env, b| {
-        let root = super::sqrt(env, F32::SHAPE, b);
-        super::div(env, F32::SHAPE, super::from_int(1), root)
+        let root = fpu::sqrt(env, F32::SHAPE, b);
+        fpu::div(env, F32::SHAPE, fpu::from_int(1), root)
     })
 }
 
