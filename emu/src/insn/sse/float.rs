@@ -9,8 +9,8 @@ use super::packed::xmm;
 use crate::arch::RFlags;
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
-use crate::fpu::host;
 use crate::fpu::simd::*;
+use crate::fpu::{F32, F64, Order, host};
 use crate::insn::Row;
 use crate::insn::form::row;
 
@@ -49,25 +49,41 @@ fn double<I: Instruction, S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<()
     Ok(())
 }
 
-/// COMISS and UCOMISS: three flags, the others are cleared.
+/// The flags of COMISx and UCOMISx; the others are cleared.
 #[inline(always)]
-fn order_singles<I: Software, S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+fn set_order(cpu: &mut Cpu, order: Order) {
+    let set = match order {
+        Order::Less => RFlags::CF,
+        Order::Equal => RFlags::ZF,
+        Order::Greater => RFlags::empty(),
+        Order::Unordered => RFlags::ZF | RFlags::PF | RFlags::CF,
+    };
+    cpu.flags.set_bits(set);
+}
+
+#[inline(always)]
+fn order_singles<const SIGNAL: bool, S: Operand<u32>>(
+    cpu: &mut Cpu,
+    i: &Insn,
+) -> Result<(), Raised> {
     cpu.sse()?;
-    let b: u32 = S::read(cpu, i)?;
-    let a = cpu.xmm(i.r[0]) as u32;
-    let flags = cpu.simd_in_software::<I>(a.into(), b.into())?;
-    cpu.flags.set_bits(RFlags::from_bits_retain(flags as u64));
+    let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]) as u32);
+    let (order, flags) = order_of::<F32, SIGNAL>(cpu.fpu.mxcsr, a, b);
+    cpu.simd_report(flags)?;
+    set_order(cpu, order);
     Ok(())
 }
 
-/// COMISD and UCOMISD.
 #[inline(always)]
-fn order_doubles<I: Software, S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+fn order_doubles<const SIGNAL: bool, S: Operand<u64>>(
+    cpu: &mut Cpu,
+    i: &Insn,
+) -> Result<(), Raised> {
     cpu.sse()?;
-    let b: u64 = S::read(cpu, i)?;
-    let a = cpu.xmm(i.r[0]) as u64;
-    let flags = cpu.simd_in_software::<I>(a.into(), b.into())?;
-    cpu.flags.set_bits(RFlags::from_bits_retain(flags as u64));
+    let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]) as u64);
+    let (order, flags) = order_of::<F64, SIGNAL>(cpu.fpu.mxcsr, a, b);
+    cpu.simd_report(flags)?;
+    set_order(cpu, order);
     Ok(())
 }
 
@@ -145,10 +161,10 @@ pub(in crate::insn) const ROWS: &[Row] = &[
     comparison!(packed::<Cmppd>, Cmppd_xmm_xmmm128_imm8),
     comparison!(single::<Cmpss>, Cmpss_xmm_xmmm32_imm8),
     comparison!(double::<Cmpsd>, Cmpsd_xmm_xmmm64_imm8),
-    vector!(order_singles::<Comiss>(), Xmm<1> | Memory, [Comiss_xmm_xmmm32]),
-    vector!(order_singles::<Ucomiss>(), Xmm<1> | Memory, [Ucomiss_xmm_xmmm32]),
-    vector!(order_doubles::<Comisd>(), Xmm<1> | Memory, [Comisd_xmm_xmmm64]),
-    vector!(order_doubles::<Ucomisd>(), Xmm<1> | Memory, [Ucomisd_xmm_xmmm64]),
+    vector!(order_singles::<true>(), Xmm<1> | Memory, [Comiss_xmm_xmmm32]),
+    vector!(order_singles::<false>(), Xmm<1> | Memory, [Ucomiss_xmm_xmmm32]),
+    vector!(order_doubles::<true>(), Xmm<1> | Memory, [Comisd_xmm_xmmm64]),
+    vector!(order_doubles::<false>(), Xmm<1> | Memory, [Ucomisd_xmm_xmmm64]),
     vector!(xmm(|a, b| a & b), Xmm<1> | Memory, [Andps_xmm_xmmm128, Andpd_xmm_xmmm128]),
     vector!(xmm(|a, b| !a & b), Xmm<1> | Memory, [Andnps_xmm_xmmm128, Andnpd_xmm_xmmm128]),
     vector!(xmm(|a, b| a | b), Xmm<1> | Memory, [Orps_xmm_xmmm128, Orpd_xmm_xmmm128]),

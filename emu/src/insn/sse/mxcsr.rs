@@ -40,8 +40,9 @@ impl Cpu {
         Ok(result)
     }
 
+    /// Takes over what came up.
     #[inline(always)]
-    fn simd_report(&mut self, flags: Exceptions) -> Result<(), Raised> {
+    pub(super) fn simd_report(&mut self, flags: Exceptions) -> Result<(), Raised> {
         let (mxcsr, flags) = (self.fpu.mxcsr, u32::from(flags.bits()));
         self.fpu.mxcsr |= flags;
         if flags & !(mxcsr >> MASKS) == 0 {

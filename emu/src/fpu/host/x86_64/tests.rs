@@ -84,13 +84,13 @@ impl Random {
 fn check<I: Instruction>(name: &str, width: u32) -> u32 {
     let mut random = Random(u64::from(width));
     let ours = u128::MAX >> (128 - width);
-    let mut quick = 0;
+    let mut taken = 0;
     for _ in 0..CASES {
         let a = random.vector();
         let (b, mxcsr) = (random.other(a), random.mxcsr());
         let (result, flags) = in_software::<I>(mxcsr, a, b);
         if let Some(fast) = quick::<I>(mxcsr, a, b) {
-            quick += 1;
+            taken += 1;
             assert_eq!(fast & ours, result & ours, "{name} {mxcsr:x} {a:x} {b:x}");
             let new = u32::from(flags.bits()) & !mxcsr;
             assert_eq!(new, 0, "{name} {mxcsr:x} {a:x} {b:x}");
@@ -106,7 +106,7 @@ fn check<I: Instruction>(name: &str, width: u32) -> u32 {
             "{name} {mxcsr:x} {a:x} {b:x}"
         );
     }
-    quick
+    taken
 }
 
 /// Every instruction named; each must go the quick way now and then.
