@@ -21,12 +21,12 @@ const FIRMWARE: &[Known] = &[
         cause: "the same ROM; the VGA BIOS's line is on both sides",
     },
     Known {
-        part: "DVD/CD [ata#-#:",
-        cause: "the CD-ROM drive names its maker",
+        part: "DVD/CD [ata#-#: ",
+        cause: "each emulator's drive has a name of its own",
     },
     Known {
         part: "HARDDISK ATA-# Hard-Disk",
-        cause: "the disk names its maker",
+        cause: "the same",
     },
 ];
 

@@ -8,15 +8,13 @@ use iced_x86::{Code, EncodingKind};
 pub enum Selector {
     /// All codes with one of these features. None has a row.
     Features(&'static [CpuidFeature]),
-    /// The codes with one of these features that have no row; others have.
-    RestOf(&'static [CpuidFeature]),
     /// All codes of these encodings. None has a row.
     Encodings(&'static [EncodingKind]),
     /// These codes. None has a row.
     Codes(&'static [Code]),
 }
 
-use Selector::{Codes, Encodings, Features, RestOf};
+use Selector::{Codes, Encodings, Features};
 
 /// Not in CPUID, and the next to come.
 const NEXT: &str = "not in CPUID: SSSE3 and SSE4 are the next to come";

@@ -137,15 +137,13 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let pending = word(2) & !fpu.fcw & 0x3F != 0;
     fpu.fsw = word(2) & !(ES | 1 << 15) | if pending { ES | 1 << 15 } else { 0 };
     fpu.ftw = image[4];
-    if pending {
-        fpu.fop = word(6) & 0x7FF;
-        if WIDE {
-            (fpu.fip, fpu.fcs) = (pointer(quad(8)), 0);
-            (fpu.fdp, fpu.fds) = (pointer(quad(16)), 0);
-        } else {
-            (fpu.fip, fpu.fcs) = (quad(8) & 0xFFFF_FFFF, word(12));
-            (fpu.fdp, fpu.fds) = (quad(16) & 0xFFFF_FFFF, word(20));
-        }
+    fpu.fop = word(6) & 0x7FF;
+    if WIDE {
+        (fpu.fip, fpu.fcs) = (pointer(quad(8)), 0);
+        (fpu.fdp, fpu.fds) = (pointer(quad(16)), 0);
+    } else {
+        (fpu.fip, fpu.fcs) = (quad(8) & 0xFFFF_FFFF, word(12));
+        (fpu.fdp, fpu.fds) = (quad(16) & 0xFFFF_FFFF, word(20));
     }
     for n in 0..8 {
         let at = ST + 16 * n;
