@@ -51,35 +51,44 @@ impl Cpu {
     /// The host address of the instruction's memory operand, if it needs no second look: inside
     /// its segment, aligned, its page in the TLB. `Err` carries no cause.
     #[inline(always)]
-    fn fast_host<W: Raw>(&self, i: &Insn, access: Access) -> Result<*mut u8, Raised> {
+    fn fast_host(&self, i: &Insn, bytes: usize, access: Access) -> Result<*mut u8, Raised> {
         let offset = self.effective_address(i);
         let bounds = if access == Access::Read {
             &self.read_bounds
         } else {
             &self.write_bounds
         };
-        if i.checked() && offset + W::BYTES as u64 > bounds[i.seg()] {
+        if i.checked() && offset + bytes as u64 > bounds[i.seg()] {
             return Err(Raised);
         }
         let linear = self.bases[i.seg()].wrapping_add(offset) & self.linear_mask;
         self.tlb
-            .aligned(self.privilege, access, linear, W::BYTES)
+            .aligned(self.privilege, access, linear, bytes)
             .ok_or(Raised)
     }
 
     /// Reads the instruction's memory operand, or fails without a cause.
     #[inline(always)]
     pub(crate) fn load_fast<W: Raw>(&mut self, i: &Insn) -> Result<W, Raised> {
-        let host = self.fast_host::<W>(i, Access::Read)?;
+        let host = self.fast_host(i, W::BYTES, Access::Read)?;
         // SAFETY: a TLB entry is a host page mapped as long as the VM lives; `aligned` keeps the
         // access inside it.
         Ok(unsafe { W::load(host) })
     }
 
+    /// Reads the instruction's memory operand of sixteen bytes, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn load_wide_fast(&mut self, i: &Insn) -> Result<u128, Raised> {
+        let host = self.fast_host(i, 16, Access::Read)?;
+        // SAFETY: as in `load_fast`; each half is aligned where the whole is.
+        let (low, high) = unsafe { (u64::load(host), u64::load(host.add(8))) };
+        Ok(u128::from(high) << 64 | u128::from(low))
+    }
+
     /// Writes the instruction's memory operand, or fails without a cause.
     #[inline(always)]
     pub(crate) fn store_fast<W: Raw>(&mut self, i: &Insn, value: W) -> Result<(), Raised> {
-        let host = self.fast_host::<W>(i, Access::Write)?;
+        let host = self.fast_host(i, W::BYTES, Access::Write)?;
         // SAFETY: as in `load_fast`; write entries are writable host memory.
         unsafe { W::store(host, value) };
         Ok(())
@@ -92,7 +101,7 @@ impl Cpu {
         i: &Insn,
         f: impl Fn(W) -> W,
     ) -> Result<(W, W), Raised> {
-        let host = self.fast_host::<W>(i, Access::Write)?;
+        let host = self.fast_host(i, W::BYTES, Access::Write)?;
         // SAFETY: as in `store_fast`.
         let old = unsafe { W::load(host) };
         let new = f(old);

@@ -8,7 +8,7 @@ const FOLDERS: &[&str] = &["src", "emu", "accel", "devices", "testsuite"];
 /// This audit names what it looks for.
 const SELF: &str = "testsuite/tests/house/sources.rs";
 /// The one place of `emu` that uses the host's processor where it can, with a way around it where not.
-const HOST_FLOATS: &str = "emu/src/fpu/host.rs";
+const HOST_FLOATS: &str = "emu/src/fpu/host";
 /// What stands behind a device on the host side.
 const BACKENDS: &str = "devices/src/backend/";
 /// A file longer than this usually holds two ideas.

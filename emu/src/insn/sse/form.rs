@@ -2,6 +2,7 @@
 
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
+use crate::insn::form::Fast;
 
 /// An operand that is read as a value of type `V`.
 pub(super) trait Operand<V> {
@@ -111,16 +112,55 @@ impl Operand<u16> for Memory {
     }
 }
 
+impl Operand<u128> for Fast {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u128, Raised> {
+        cpu.load_wide_fast(i)
+    }
+}
+
+impl Operand<u64> for Fast {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u64, Raised> {
+        cpu.load_fast(i)
+    }
+}
+
+impl Operand<u32> for Fast {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u32, Raised> {
+        cpu.load_fast(i)
+    }
+}
+
+impl Operand<u16> for Fast {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u16, Raised> {
+        cpu.load_fast(i)
+    }
+}
+
 /// A row of a vector instruction: `vector!(rule, REGISTER or MEMORY, [codes])`. The rule is a
 /// function generic over the form of operand 1, with arguments before its `cpu` and `insn` taken
 /// from the parentheses behind its name.
+///
+/// With memory it runs with [`Fast`] first: what a rule has done when it fails (a flag in MXCSR, the
+/// x87's state) it does again with the form that tells the cause, to the same end.
 macro_rules! vector {
     ($rule:ident $(::<$($t:tt),*>)? ($($argument:expr),*), $reg:ty | $mem:ty, [$($code:ident),* $(,)?]) => {
         row!(@row [$($code),*] |i| {
             use $crate::insn::form::{Kind, kind, step};
             match kind(i, 1) {
                 Kind::Reg => step!(|cpu: &mut Cpu, i: &Insn| $rule::<$($($t,)*)? $reg>(cpu, i $(, $argument)*)),
-                _ => step!(|cpu: &mut Cpu, i: &Insn| $rule::<$($($t,)*)? $mem>(cpu, i $(, $argument)*)),
+                _ => |cpu, insn, left| {
+                    use $crate::insn::form::Fast;
+                    match $rule::<$($($t,)*)? Fast>(cpu, insn $(, $argument)*) {
+                        Ok(()) => $crate::insn::next(cpu, left),
+                        Err(_) => $crate::insn::go_on_slowly(cpu, insn, left, |cpu, i| {
+                            $rule::<$($($t,)*)? $mem>(cpu, i $(, $argument)*)
+                        }),
+                    }
+                },
             }
         })
     };

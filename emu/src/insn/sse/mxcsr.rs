@@ -4,46 +4,48 @@
 use crate::arch::exception::XM;
 use crate::arch::{Cr4, Exception};
 use crate::cpu::{Cpu, Raised};
-use crate::decode::Insn;
-use crate::fpu::Env;
-use crate::fpu::host::Operation;
+use crate::fpu::Exceptions;
+use crate::fpu::simd::{self, Instruction, Software};
+
+/// Masks of MXCSR, above the flags they belong to.
+const MASKS: u32 = 7;
 
 impl Cpu {
-    /// The environment of one instruction.
+    /// The result of `I`. Exceptions go to MXCSR; one that is not masked is #XM (#UD without
+    /// CR4.OSXMMEXCPT): the destination must not have been written yet.
     #[inline(always)]
-    pub(super) fn simd_env(&self) -> Env {
-        Env::sse(self.fpu.mxcsr)
-    }
-
-    /// Has the host's processor compute the destination, operand 0, if it may; true if it has.
-    #[inline(always)]
-    pub(super) fn simd_host(&mut self, i: &Insn, operation: Operation, b: u128) -> bool {
-        let answer = operation(self.xmm(i.r[0]), b, self.fpu.mxcsr);
-        match self.simd_took(answer) {
-            Some(result) => {
-                self.set_xmm(i.r[0], result);
-                true
-            }
-            None => false,
+    pub(super) fn simd<I: Instruction>(&mut self, a: u128, b: u128) -> Result<u128, Raised> {
+        match simd::quick::<I>(self.fpu.mxcsr, a, b) {
+            Some(result) => Ok(result),
+            None => self.simd_slowly::<I>(a, b),
         }
     }
 
-    /// Takes over the MXCSR of what the host's processor computed.
-    #[inline(always)]
-    pub(super) fn simd_took<T>(&mut self, answer: Option<(T, u32)>) -> Option<T> {
-        let (result, mxcsr) = answer?;
-        self.fpu.mxcsr = mxcsr;
-        Some(result)
+    #[inline(never)]
+    fn simd_slowly<I: Instruction>(&mut self, a: u128, b: u128) -> Result<u128, Raised> {
+        let (result, flags) = simd::execute::<I>(self.fpu.mxcsr, a, b);
+        self.simd_report(flags)?;
+        Ok(result)
     }
 
-    /// Reports what came up; #XM (#UD without CR4.OSXMMEXCPT) if some of it is not masked: the
-    /// destination must not have been written yet.
+    /// As [`Cpu::simd`], for what the host is not asked.
     #[inline(always)]
-    pub(super) fn simd_report(&mut self, env: &Env) -> Result<(), Raised> {
-        // An unmasked exception found before anything is computed hides those found afterwards.
-        let flags = env.flags.bits();
-        self.fpu.mxcsr |= u32::from(flags);
-        if env.unmasked().is_empty() {
+    pub(super) fn simd_in_software<I: Software>(
+        &mut self,
+        a: u128,
+        b: u128,
+    ) -> Result<u128, Raised> {
+        let (result, flags) = simd::in_software::<I>(self.fpu.mxcsr, a, b);
+        self.simd_report(flags)?;
+        Ok(result)
+    }
+
+    /// Takes over what came up.
+    #[inline(always)]
+    pub(super) fn simd_report(&mut self, flags: Exceptions) -> Result<(), Raised> {
+        let (mxcsr, flags) = (self.fpu.mxcsr, u32::from(flags.bits()));
+        self.fpu.mxcsr |= flags;
+        if flags & !(mxcsr >> MASKS) == 0 {
             return Ok(());
         }
         self.simd_fault()
