@@ -161,6 +161,41 @@ impl Cpu {
         }
     }
 
+    /// Reads the piece of the memory operand that is `at` bytes into it; see
+    /// [`Cpu::linear_of_piece`].
+    #[inline(always)]
+    pub(crate) fn load_piece<W: Raw>(&mut self, i: &Insn, at: usize) -> Result<W, Raised> {
+        let linear = self.linear_of_piece(i, at, W::BYTES, Access::Read)?;
+        self.read_linear(linear, i.seg() == Seg::Ss as usize)
+    }
+
+    /// Writes the piece of the memory operand that is `at` bytes into it.
+    #[inline(always)]
+    pub(crate) fn store_piece<W: Raw>(
+        &mut self,
+        i: &Insn,
+        at: usize,
+        value: W,
+    ) -> Result<(), Raised> {
+        let linear = self.linear_of_piece(i, at, W::BYTES, Access::Write)?;
+        self.write_linear(linear, value, i.seg() == Seg::Ss as usize)
+    }
+
+    /// Raises the fault that an access to a piece of the memory operand would raise, changing
+    /// nothing but accessed and dirty bits.
+    pub(crate) fn probe_piece(
+        &mut self,
+        i: &Insn,
+        at: usize,
+        len: usize,
+        access: Access,
+    ) -> Result<(), Raised> {
+        let linear = self.linear_of_piece(i, at, len, access)?;
+        let stack = i.seg() == Seg::Ss as usize;
+        self.resolve_span(linear, len, access, self.privilege, stack)
+            .map(|_| ())
+    }
+
     /// Reads at `offset` in segment `seg`.
     #[inline(always)]
     pub(crate) fn load_at<W: Raw>(&mut self, seg: Seg, offset: u64) -> Result<W, Raised> {
