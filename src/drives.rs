@@ -94,7 +94,7 @@ fn add(drives: &mut Drives, given: &str, all_snapshot: bool) -> Result<(), RunEr
     let on = |name, default| get(name).map_or(Ok(default), |g| switch("-drive", g));
     let read_only = on("readonly", false)? || on("read-only", false)?;
     let snapshot = on("snapshot", all_snapshot)?;
-    let place = place(drives, &properties, media).map_err(|problem| usage(problem))?;
+    let place = place(drives, &properties, media).map_err(usage)?;
     let file = get("file").filter(|file| !file.is_empty());
     let mut drive = match (media, file) {
         ("disk", None) => return Err(usage("needs file=").into()),

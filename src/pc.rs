@@ -45,6 +45,8 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         *known = drive.as_ref().and_then(Drive::geometry);
     }
     firmware_options::add_files(&mut target.parts.fw_cfg, options)?;
+    // As on the stock machine: the second port is there for who asks for it.
+    target.board.com2 = target.parts.chardevs.contains_key("com2");
     let boot = start_up(options, &mut target)?;
     let Target {
         board,

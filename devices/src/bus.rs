@@ -473,16 +473,49 @@ impl Bus {
 
     /// String input (`INS`): fills `data` with items of `width` bytes, all from `port`.
     pub fn read_items(&self, port: u16, width: usize, data: &mut [u8]) {
-        for item in data.chunks_mut(width.max(1)) {
-            self.read(Space::Port, port.into(), item);
+        let mut done = 0;
+        while done < data.len() {
+            let width = width.clamp(1, data.len() - done);
+            let whole = self.whole(port, width);
+            let Some((range, offset)) = whole else {
+                self.read(Space::Port, port.into(), &mut data[done..done + width]);
+                done += width;
+                continue;
+            };
+            let slot = &self.slots[range.slot];
+            done += self.visit(slot, |device| {
+                let items = data[done..].chunks_exact_mut(width);
+                slot.in_one_visit(items, |item| {
+                    item.fill(FLOAT);
+                    range.read(device, offset, item);
+                }) * width
+            });
         }
     }
 
     /// String output (`OUTS`): writes the items of `width` bytes in `data`, all to `port`.
     pub fn write_items(&self, port: u16, width: usize, data: &[u8]) {
-        for item in data.chunks(width.max(1)) {
-            self.write(Space::Port, port.into(), item);
+        let mut done = 0;
+        while done < data.len() {
+            let width = width.clamp(1, data.len() - done);
+            let whole = self.whole(port, width);
+            let Some((range, offset)) = whole else {
+                self.write(Space::Port, port.into(), &data[done..done + width]);
+                done += width;
+                continue;
+            };
+            let slot = &self.slots[range.slot];
+            done += self.visit(slot, |device| {
+                let items = data[done..].chunks_exact(width);
+                slot.in_one_visit(items, |item| range.write(device, offset, item)) * width
+            });
         }
+    }
+
+    /// Where an access of `width` bytes lands, if one device takes it at once.
+    fn whole(&self, port: u16, width: usize) -> Option<(Range, u64)> {
+        let piece = self.piece(Space::Port, port.into(), 0, width)?;
+        piece.hit.filter(|_| piece.len == width)
     }
 
     /// Guest time at which a device next has something to do; takes no lock.
@@ -619,6 +652,20 @@ impl Bus {
 }
 
 impl Slot {
+    /// Does the same with one item after another, until the device asks for something: that comes
+    /// before the next item. Returns how many items there were.
+    fn in_one_visit<I>(&self, items: impl Iterator<Item = I>, mut each: impl FnMut(I)) -> usize {
+        let mut done = 0;
+        for item in items {
+            each(item);
+            done += 1;
+            if self.requests.is_waiting() {
+                break;
+            }
+        }
+        done
+    }
+
     fn lock(&self) -> MutexGuard<'_, Box<dyn Device>> {
         self.device.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -75,9 +75,14 @@ impl Requests {
         self.queue.waiting.store(true, Ordering::Release);
     }
 
+    /// Whether one waits.
+    pub fn is_waiting(&self) -> bool {
+        self.queue.waiting.load(Ordering::Acquire)
+    }
+
     /// Takes all waiting requests in the order they were left; one relaxed load when there are none.
     pub fn take(&self) -> Vec<Request> {
-        if !self.queue.waiting.load(Ordering::Acquire) {
+        if !self.is_waiting() {
             return Vec::new();
         }
         let mut list = self

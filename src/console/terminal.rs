@@ -1,10 +1,9 @@
 //! The terminal on standard input in raw mode.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
-use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr,
-    tcsetattr,
+use nix::sys::termios::{
+    InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
 };
 
 /// The terminal is raw while this lives; it is put back when this is dropped.
@@ -23,27 +22,27 @@ impl Raw {
     /// If the terminal refuses.
     pub fn enter(signals: bool) -> io::Result<Option<Self>> {
         let input = io::stdin();
-        if !isatty(&input) {
+        if !input.is_terminal() {
             return Ok(None);
         }
         let before = tcgetattr(&input)?;
         let mut raw = before.clone();
-        raw.input_modes -= InputModes::IGNBRK
-            | InputModes::BRKINT
-            | InputModes::PARMRK
-            | InputModes::ISTRIP
-            | InputModes::INLCR
-            | InputModes::IGNCR
-            | InputModes::ICRNL
-            | InputModes::IXON;
-        raw.local_modes -=
-            LocalModes::ECHO | LocalModes::ECHONL | LocalModes::ICANON | LocalModes::IEXTEN;
+        raw.input_flags -= InputFlags::IGNBRK
+            | InputFlags::BRKINT
+            | InputFlags::PARMRK
+            | InputFlags::ISTRIP
+            | InputFlags::INLCR
+            | InputFlags::IGNCR
+            | InputFlags::ICRNL
+            | InputFlags::IXON;
+        raw.local_flags -=
+            LocalFlags::ECHO | LocalFlags::ECHONL | LocalFlags::ICANON | LocalFlags::IEXTEN;
         if !signals {
-            raw.local_modes -= LocalModes::ISIG;
+            raw.local_flags -= LocalFlags::ISIG;
         }
-        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
-        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(&input, OptionalActions::Now, &raw)?;
+        raw.control_chars[SpecialCharacterIndices::VMIN as usize] = 1;
+        raw.control_chars[SpecialCharacterIndices::VTIME as usize] = 0;
+        tcsetattr(&input, SetArg::TCSANOW, &raw)?;
         Ok(Some(Self { before }))
     }
 }
@@ -51,6 +50,6 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // The terminal may be gone: then there is nothing to put back.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.before);
     }
 }

@@ -3,11 +3,12 @@
 //! Each property drives a device through its regions with random accesses and random passing of
 //! time, as the bus would, and some as the bus never would.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use devices::backend::chardev::Chardev;
+use devices::backend::disk::Disk;
+use devices::backend::drive::Drive;
 use devices::board::build::{Board, Parts};
 use devices::board::{BoardOptions, Wiring, pc};
 use devices::bus::{Region, Space};
@@ -130,8 +131,18 @@ fn wiring(time: &Arc<ManualTime>, probe: &Arc<Probe>, irqs: usize) -> Wiring {
         dma: Dma::default(),
         x87_pins: Pins::default(),
         options: Arc::new(options()),
-        parts: Arc::default(),
+        parts: Arc::new(drives()),
         chardev: Chardev::null(),
+    }
+}
+
+/// A disk, a CD-ROM drive with a medium and one without.
+fn drives() -> Parts {
+    let disk = Drive::hard_disk(Disk::memory(vec![0x5A; 0x1_0000]));
+    let cd = Drive::cd_rom(Some(Disk::memory(vec![0xA5; 0x1_0000])));
+    Parts {
+        ide: [Some(disk), None, Some(cd), Some(Drive::cd_rom(None))],
+        ..Parts::default()
     }
 }
 
@@ -152,30 +163,32 @@ fn isa_subject(row: &pc::Isa, time: &Arc<ManualTime>) -> Subject {
 
 /// The PCI functions that answer anywhere but in configuration space.
 fn functions(time: &Arc<ManualTime>) -> Vec<Subject> {
-    // PIRQs lead nowhere after reset; each function's ISA interrupts have a probe of their own.
-    let router = PirqRouter::new(|_| IrqLine::unconnected());
-    let host = wiring(time, &Arc::default(), 0);
-    let mut probes = BTreeMap::new();
-    let wire = |row: &pci::Row| {
-        let probe = probes.entry(row.name).or_default();
-        wiring(time, probe, row.irqs.len())
-    };
+    (0..pci::PCI.len())
+        .filter_map(|index| function(index, time))
+        .collect()
+}
+
+/// One of them, on a host of its own: what its neighbours do to shared wires is not its business.
+fn function(index: usize, time: &Arc<ManualTime>) -> Option<Subject> {
+    let probe = Arc::new(Probe::default());
+    let sink = Arc::clone(&probe);
+    let router = PirqRouter::new(move |n| IrqLine::new(sink.clone(), 16 + n));
+    let host = wiring(time, &probe, 0);
+    let wire = |row: &pci::Row| wiring(time, &probe, row.irqs.len());
     let (_, handles) = pci::new_host(&host, &SharedShape::default(), router, wire);
-    let subject = |present: &pci::Present| {
-        let mut regions = numbered(present.regions, pci::FIXED);
-        regions.extend(placed(&present.shared));
-        let subject = Subject {
-            name: present.name,
-            regions,
-            device: present.port(),
-            probe: Arc::clone(&probes[present.name]),
-            time: Arc::clone(time),
-            requests: present.requests.clone(),
-            memory: memory_of(&present.shared),
-        };
-        (!subject.regions.is_empty()).then_some(subject)
+    let present = handles.functions.get(index)?;
+    let mut regions = numbered(present.regions, pci::FIXED);
+    regions.extend(placed(&present.shared));
+    let subject = Subject {
+        name: present.name,
+        regions,
+        device: present.port(),
+        probe,
+        time: Arc::clone(time),
+        requests: present.requests.clone(),
+        memory: memory_of(&present.shared),
     };
-    handles.functions.iter().filter_map(subject).collect()
+    (!subject.regions.is_empty()).then_some(subject)
 }
 
 fn memory_of(function: &pci::Shared) -> Vec<Arc<Block>> {
@@ -412,7 +425,7 @@ fn board() -> (Board, Arc<ManualTime>) {
 fn board_at(time: &Arc<ManualTime>) -> Board {
     let parts = Parts {
         bios: vec![0xF4; 0x1_0000],
-        ..Parts::default()
+        ..drives()
     };
     Board::new(options(), parts, Clock::new(time.clone())).expect("a sound board")
 }

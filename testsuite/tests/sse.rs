@@ -1,4 +1,4 @@
-//! MMX, SSE and SSE2 against the host's own processor: every encoding over special and random values,
+//! MMX, SSE, SSE2 and SSE3 against the host's own processor: every encoding over special and random values,
 //! immediates, MXCSRs and x87 states; whole state and memory compared, bit for bit.
 
 use emu::arch::cpuid::CpuModel;
@@ -153,11 +153,11 @@ fn double(random: &mut Random) -> u64 {
         2 => 1 << random.below(52),
         3 => bits & ALL & !0xFFF_FFFF,
         // Halfway between singles, or next to it.
-        4 => bits & ALL & !0x1FFF_FFFF | 0x1000_0000 + random.below(3) - 1,
+        4 => bits & ALL & !0x1FFF_FFFF | (0x1000_0000 + random.below(3) - 1),
         _ => bits & ALL,
     };
     let exponent = |middle: u64, spread: u64, random: &mut Random| {
-        (middle + random.below(2 * spread + 1) - spread & 0x7FF) << 52
+        ((middle + random.below(2 * spread + 1) - spread) & 0x7FF) << 52
     };
     match random.below(18) {
         0 => sign,

@@ -1,25 +1,22 @@
 //! Raw disk images and block devices: what a drive's medium is.
 //!
 //! A file may have any size: a disk is whole sectors of 512 bytes, what a file lacks of the last one
-//! reads as zeros. Locks tell another process that a disk is in use: `flock` (twin86's own), and a
-//! POSIX lock of the whole file, which meets the byte locks a running QEMU holds. A writer wants a disk
+//! reads as zeros. Locks tell another process that a disk is in use ([`lock`]). A writer wants a disk
 //! for itself; readers and snapshots share it. File systems without locks are used without.
 //!
 //! Not modelled: image formats; discard.
 
+mod lock;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
 
 use snapshot::Snapshot;
 
@@ -122,7 +119,7 @@ impl Disk {
         let writable = !options.read_only && !options.snapshot;
         let mut how = OpenOptions::new();
         let mut file = how.read(true).write(writable).open(path).map_err(failed)?;
-        if !lock(&file, writable).map_err(failed)? {
+        if !lock::lock(&file, writable) {
             return Err(DiskError::Locked { path: path_buf() });
         }
         let size = file.seek(SeekFrom::End(0)).map_err(failed)?;
@@ -279,31 +276,6 @@ fn read_padded(file: &File, mut offset: u64, mut data: &mut [u8]) -> io::Result<
         }
     }
     Ok(())
-}
-
-/// Takes both locks; `false` if another process holds one.
-fn lock(file: &File, exclusive: bool) -> io::Result<bool> {
-    let flock = if exclusive {
-        file.try_lock()
-    } else {
-        file.try_lock_shared()
-    };
-    match flock {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok(false),
-        Err(TryLockError::Error(error)) => tracing::debug!(target: "disk", %error, "no flock"),
-    }
-    let posix = if exclusive {
-        FlockOperation::NonBlockingLockExclusive
-    } else {
-        FlockOperation::NonBlockingLockShared
-    };
-    match rustix::fs::fcntl_lock(file, posix) {
-        Ok(()) => {}
-        Err(Errno::AGAIN | Errno::ACCESS) => return Ok(false),
-        Err(error) => tracing::debug!(target: "disk", %error, "no POSIX lock"),
-    }
-    Ok(true)
 }
 
 fn explain(path: &Path, source: io::Error) -> DiskError {

@@ -88,6 +88,8 @@ pub struct BoardOptions {
     pub drives: Drives,
     /// There is a VGA adapter.
     pub vga: bool,
+    /// There is a second serial port.
+    pub com2: bool,
     /// Whether there is an HPET.
     pub hpet: bool,
     /// Whether the processors have system management mode: only then do SMIs come.
@@ -104,6 +106,7 @@ impl Default for BoardOptions {
             debug_exit: None,
             debugcon: None,
             vga: false,
+            com2: true,
             hpet: true,
             smm: false,
             processor: Processor::default(),

@@ -84,7 +84,7 @@ pub const ISA: &[Isa] = &[
     Isa { name: "i8042", regions: Regions::Fixed(&[bytes(0x60..=0x60), bytes(0x64..=0x64)]), irqs: &[1, 12], new: i8042::new },
     Isa { name: "mc146818", regions: Regions::Fixed(&[bytes(0x70..=0x71)]), irqs: &[8], new: mc146818::new },
     Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irqs: &[4], new: uart16550::new },
-    Isa { name: "com2", regions: Regions::Fixed(&[bytes(0x2F8..=0x2FF)]), irqs: &[3], new: uart16550::new },
+    Isa { name: "com2", regions: Regions::Chosen(com2), irqs: &[3], new: uart16550::new },
     Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
     Isa { name: "portf0", regions: Regions::Fixed(&[bytes(0xF0..=0xF0)]), irqs: &[13], new: portf0::new },
     Isa { name: "fw_cfg", regions: Regions::Fixed(FW_CFG), irqs: &[], new: fw_cfg::new },
@@ -98,6 +98,10 @@ const FW_CFG: &[Region] = &[
     Region::ports(0x510..=0x511, Widths::between(1, 2)),
     Region::ports(0x514..=0x51B, Widths::UP_TO_DWORD),
 ];
+
+fn com2(options: &BoardOptions) -> Option<Region> {
+    options.com2.then_some(bytes(0x2F8..=0x2FF))
+}
 
 fn hpet_page(options: &BoardOptions) -> Option<Region> {
     let registers = Region::memory(0xFED0_0000..=0xFED0_03FF, Widths::between(4, 8));

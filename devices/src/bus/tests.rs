@@ -251,6 +251,31 @@ fn string_items_all_come_from_one_port() {
 }
 
 #[test]
+fn string_items_are_whole_and_what_they_ask_for_comes_between() {
+    let mut rig = Rig::new();
+    let bytes = rig.add("bytes", 0, &[Region::ports(0x92..=0x93, Widths::BYTE)]);
+    let applied = Arc::clone(&rig.applied);
+    let bus = rig.build();
+    bus.write_items(0x92, 1, &[1, 0xEE, 2, 0xEE, 3]);
+    let written = [1, 0xEE, 2, 0xEE, 3].map(|byte| Seen::Write(at(0, 0), vec![byte]));
+    assert_eq!(take(&bytes), written);
+    assert_eq!(
+        *applied.0.lock().unwrap(),
+        [Request::Reset; 2],
+        "not once for both"
+    );
+    let mut data = [0; 5];
+    bus.read_items(0x92, 2, &mut data);
+    assert_eq!(
+        data,
+        [0, 1, 0, 1, 0],
+        "items a device does not take whole are cut"
+    );
+    bus.read_items(0x94, 2, &mut data);
+    assert_eq!(data, [FLOAT; 5]);
+}
+
+#[test]
 fn requests_are_applied_before_the_access_returns() {
     let mut rig = Rig::new();
     rig.add("reset", 0, &[Region::ports(0x92..=0x92, Widths::BYTE)]);

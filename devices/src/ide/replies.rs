@@ -10,6 +10,12 @@ const PROFILE_DVD: u16 = 0x0010;
 const LEAD_OUT: u8 = 0xAA;
 /// Control and address of a data track.
 const DATA_TRACK: u8 = 0x14;
+/// The program's version, as far as there is room for it.
+const REVISION: &str = concat!(
+    env!("CARGO_PKG_VERSION_MAJOR"),
+    ".",
+    env!("CARGO_PKG_VERSION_MINOR")
+);
 /// What a drive of that speed moves: 4x in KB/s.
 const SPEED: u16 = 706;
 
@@ -28,7 +34,7 @@ pub fn inquiry(command: &mut Command<'_>) -> Answer {
     };
     text("TWIN86", 8);
     text("CD-ROM", 16);
-    text(env!("CARGO_PKG_VERSION"), 4);
+    text(REVISION, 4);
     bytes(data, command.byte(4).into())
 }
 

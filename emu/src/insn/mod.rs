@@ -95,7 +95,7 @@ const GROUPS: &[&[Row]] = &[
     control::ROWS, system::ROWS, tables::ROWS,
     x87::arith::ROWS, x87::compare::ROWS, x87::control::ROWS, x87::elementary::ROWS,
     sse::packed::ROWS, sse::packed::LOGIC, sse::packed::SHIFTS, sse::shuffle::ROWS, sse::moves::ROWS,
-    sse::float::ROWS, sse::convert::ROWS, sse::state::ROWS,
+    sse::float::ROWS, sse::convert::ROWS, sse::horizontal::ROWS, sse::state::ROWS,
     x87::environment::ROWS, x87::load::ROWS, x87::store::ROWS, x87::unary::ROWS,
 ];
 

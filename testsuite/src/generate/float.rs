@@ -65,7 +65,7 @@ pub fn double(random: &mut Random) -> u64 {
         2 => 1 << random.below(52),
         3 => bits & ALL & !0xFFF_FFFF,
         // Halfway between singles, or next to it.
-        4 => bits & ALL & !0x1FFF_FFFF | 0x1000_0000 + random.below(3) - 1,
+        4 => bits & ALL & !0x1FFF_FFFF | (0x1000_0000 + random.below(3) - 1),
         _ => bits & ALL,
     };
     let kind = random.below(18);

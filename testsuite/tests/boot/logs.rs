@@ -20,6 +20,14 @@ const FIRMWARE: &[Known] = &[
         part: "Running option rom at #:#",
         cause: "the same ROM; the VGA BIOS's line is on both sides",
     },
+    Known {
+        part: "DVD/CD [ata#-#: ",
+        cause: "each emulator's drive has a name of its own",
+    },
+    Known {
+        part: "HARDDISK ATA-# Hard-Disk",
+        cause: "the same",
+    },
 ];
 
 /// Lines by which a kernel finds its time base disturbed: any emulator's guest has them now and

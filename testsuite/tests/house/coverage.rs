@@ -15,36 +15,29 @@ use crate::unimplemented::{Selector, UNIMPLEMENTED};
 struct Item {
     name: String,
     selects: Box<dyn Fn(Code) -> bool>,
-    /// Whether some of its codes have rows.
-    rest: bool,
 }
 
 fn items(selector: Selector) -> Vec<Item> {
-    let item = |name: String, rest, selects| Item {
-        name,
-        selects,
-        rest,
-    };
+    let item = |name: String, selects| Item { name, selects };
     match selector {
-        Selector::Features(features) | Selector::RestOf(features) => {
-            let rest = matches!(selector, Selector::RestOf(_));
+        Selector::Features(features) => {
             let one = |&f| {
                 let selects = move |code: Code| code.cpuid_features().contains(&f);
-                item(format!("{f:?}"), rest, Box::new(selects) as _)
+                item(format!("{f:?}"), Box::new(selects) as _)
             };
             features.iter().map(one).collect()
         }
         Selector::Encodings(encodings) => {
             let one = |&e| {
                 let selects = move |code: Code| code.encoding() == e;
-                item(format!("{e:?}"), false, Box::new(selects) as _)
+                item(format!("{e:?}"), Box::new(selects) as _)
             };
             encodings.iter().map(one).collect()
         }
         Selector::Codes(codes) => {
             let one = |&c| {
                 let selects = move |code| code == c;
-                item(format!("{c:?}"), false, Box::new(selects) as _)
+                item(format!("{c:?}"), Box::new(selects) as _)
             };
             codes.iter().map(one).collect()
         }
@@ -70,7 +63,7 @@ fn claims() -> (BTreeMap<u16, &'static str>, Vec<String>) {
             if fresh == 0 {
                 stale.push(format!("{} claims nothing that is left", item.name));
             }
-            if item.rest != (rows > 0) {
+            if rows > 0 {
                 stale.push(format!("{}: {rows} of its codes have rows", item.name));
             }
         }
@@ -145,7 +138,7 @@ fn no_model_shows_what_has_no_row() {
     for name in CpuModel::names() {
         let model = CpuModel::by_name(name).expect("a name from the list");
         for &(reason, selector) in UNIMPLEMENTED {
-            if let Selector::Features(features) | Selector::RestOf(features) = selector {
+            if let Selector::Features(features) = selector {
                 for &feature in features {
                     assert!(!model.supports(feature), "{name}: {feature:?}: {reason}");
                 }

@@ -8,18 +8,16 @@ use iced_x86::{Code, EncodingKind};
 pub enum Selector {
     /// All codes with one of these features. None has a row.
     Features(&'static [CpuidFeature]),
-    /// The codes with one of these features that have no row; others have.
-    RestOf(&'static [CpuidFeature]),
     /// All codes of these encodings. None has a row.
     Encodings(&'static [EncodingKind]),
     /// These codes. None has a row.
     Codes(&'static [Code]),
 }
 
-use Selector::{Codes, Encodings, Features, RestOf};
+use Selector::{Codes, Encodings, Features};
 
 /// Not in CPUID, and the next to come.
-const NEXT: &str = "not in CPUID: MMX and SSE are the next to come";
+const NEXT: &str = "not in CPUID: SSSE3 and SSE4 are the next to come";
 /// Not in CPUID, and stands on what comes next.
 const AFTER: &str = "not in CPUID: AVX, XSAVE and what stands on SSE come after it";
 /// Not in CPUID, and no processor of a model's maker has it any more.
@@ -57,8 +55,7 @@ pub const UNIMPLEMENTED: &[(&str, Selector)] = &[
         CYRIX_SMM, CL1INVMB, OSS, PADLOCK_ACE, PADLOCK_GMI, PADLOCK_PHE, PADLOCK_PMM, PADLOCK_RNG, PADLOCK_UNDOC,
     ])),
 
-    (NEXT, Features(&[MMX, FXSR, SSSE3, SSE4_1, SSE4_2])),
-    (NEXT, RestOf(&[SSE, SSE2, SSE3])),
+    (NEXT, Features(&[SSSE3, SSE4_1, SSE4_2])),
     (AFTER, Features(&[XSAVE, XSAVEC, XSAVEOPT, XSAVES, AES, PCLMULQDQ, SHA, GFNI, SSE4A])),
     (AFTER, Encodings(&[EncodingKind::EVEX])),
     (AFTER, Features(&[

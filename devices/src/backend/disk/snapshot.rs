@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::read_padded;
 
 /// Bytes of a cluster: what is copied before a part of it is written.
 const CLUSTER: u64 = 64 * 1024;
-
-/// Tells apart the temporary files of one process.
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// An image and what was written over it.
 pub struct Snapshot {
@@ -82,11 +78,22 @@ fn pieces(
 
 /// A file that is gone when it is closed.
 fn temporary() -> io::Result<File> {
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!(".twin86-snapshot-{}-{number}", std::process::id());
-    let path = std::env::temp_dir().join(name);
+    /// Names tried before giving up; a process has few of these files at a time without deleting them.
+    const TRIES: u32 = 1000;
     let mut how = OpenOptions::new();
-    let file = how.read(true).write(true).create_new(true).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
+    how.read(true).write(true).create_new(true);
+    let mut last = io::Error::from(io::ErrorKind::AlreadyExists);
+    for number in 0..TRIES {
+        let name = format!(".twin86-snapshot-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        match how.open(&path) {
+            Ok(file) => {
+                std::fs::remove_file(&path)?;
+                return Ok(file);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
 }

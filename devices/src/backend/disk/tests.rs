@@ -1,16 +1,16 @@
 use super::*;
 use proptest::prelude::*;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A file that goes with the test.
 struct Scratch(PathBuf);
 
 impl Scratch {
     fn new(bytes: &[u8]) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("twin86-disk-test-{}-{n}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let test = std::thread::current();
+        let test = test.name().unwrap_or("test").replace(':', "-");
+        let name = |n: u32| format!("twin86-disk-{}-{test}-{n}", std::process::id());
+        let paths = (0..).map(|n| std::env::temp_dir().join(name(n)));
+        let path = paths.into_iter().find(|path| !path.exists()).unwrap();
         std::fs::write(&path, bytes).unwrap();
         Self(path)
     }
@@ -85,6 +85,39 @@ fn one_writer_or_many_readers() {
     ));
     drop((reader, snapshot));
     assert!(file.open(false, false).is_ok());
+}
+
+/// What QEMU holds on an image it writes (100, 101, 201), and on one it reads.
+#[test]
+fn locks_of_other_emulators_count() {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let file = Scratch::new(&[7; 512]);
+    let mut how = File::options();
+    let other = how.read(true).write(true).open(&file.0).unwrap();
+    let set = |byte: i64, kind: i32| {
+        let lock = nix::libc::flock {
+            l_type: kind as i16,
+            l_whence: 0,
+            l_start: byte,
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&other, FcntlArg::F_OFD_SETLK(&lock)).is_ok()
+    };
+    for (bytes, readers) in [([100, 101, 201], false), ([100, 201, 203], true)] {
+        assert!(bytes.iter().all(|byte| set(*byte, nix::libc::F_RDLCK)));
+        assert!(file.open(false, false).is_err(), "a writer");
+        assert_eq!(file.open(true, false).is_ok(), readers);
+        assert_eq!(file.open(false, true).is_ok(), readers);
+        assert!(bytes.iter().all(|byte| set(*byte, nix::libc::F_UNLCK)));
+    }
+    // And ours count for them: a reader's are no obstacle to what other readers look for.
+    let reader = file.open(true, false).unwrap();
+    let free = |byte| set(byte, nix::libc::F_WRLCK) && set(byte, nix::libc::F_UNLCK);
+    assert!(free(101) && free(200) && !free(100) && !free(201));
+    drop(reader);
+    let _writer = file.open(false, false).unwrap();
+    assert!(!free(101) && !free(201));
 }
 
 #[test]

@@ -108,7 +108,6 @@ features! {
 
 /// What is in a model's list but not shown, and why. To implement a feature: take its line out.
 pub const WITHHELD: &[(Feature, &str)] = &[
-    (Feature::Sse3, "no SSE yet"),
     (Feature::Xsave, "no XSAVE yet"),
     (Feature::Pcid, "CR3 has no process-context identifiers yet"),
     (Feature::Invpcid, "see pcid"),

@@ -4,6 +4,7 @@
 use super::form::{Gpr, Memory, Mm, Operand, Xmm, vector};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
+use crate::fpu::host::{self, FromInt};
 use crate::fpu::{self, Env, Exceptions, F32, F64, Float, Format, Int, Rounding, Shape};
 use crate::insn::Row;
 use crate::insn::form::row;
@@ -69,9 +70,24 @@ fn each32(v: u128, mut f: impl FnMut(u32) -> u32) -> u128 {
         .fold(0, |all, at| all | u128::from(f((v >> at) as u32)) << at)
 }
 
+/// Has the host's processor convert an integer, if it may; true if it has.
+fn from_int(cpu: &mut Cpu, i: &Insn, host: FromInt, value: u64) -> bool {
+    let answer = host(cpu.xmm(i.r[0]), value, cpu.fpu.mxcsr);
+    match cpu.simd_took(answer) {
+        Some(result) => {
+            cpu.set_xmm(i.r[0], result);
+            true
+        }
+        None => false,
+    }
+}
+
 fn cvtsi2ss_32<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let value = S::read(cpu, i)?;
+    if from_int(cpu, i, host::cvtsi2ss_32, value.into()) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = from_i32::<F32>(&mut env, value);
     cpu.simd_report(&env)?;
@@ -82,6 +98,9 @@ fn cvtsi2ss_32<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn cvtsi2ss_64<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let value = S::read(cpu, i)? as i64;
+    if from_int(cpu, i, host::cvtsi2ss_64, value.cast_unsigned()) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = f32_of(&mut env, fpu::from_int(value));
     cpu.simd_report(&env)?;
@@ -92,6 +111,9 @@ fn cvtsi2ss_64<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn cvtsi2sd_32<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let value = S::read(cpu, i)?;
+    if from_int(cpu, i, host::cvtsi2sd_32, value.into()) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = from_i32::<F64>(&mut env, value);
     cpu.simd_report(&env)?;
@@ -102,6 +124,9 @@ fn cvtsi2sd_32<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn cvtsi2sd_64<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let value = S::read(cpu, i)? as i64;
+    if from_int(cpu, i, host::cvtsi2sd_64, value.cast_unsigned()) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = f64_of(&mut env, fpu::from_int(value));
     cpu.simd_report(&env)?;
@@ -148,6 +173,9 @@ fn int_of<W: Raw>(env: &mut Env, value: Float) -> W {
 fn cvtss2sd<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let bits = S::read(cpu, i)?;
+    if cpu.simd_host(i, host::cvtss2sd, bits.into()) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let value = F32::unpack(&env, bits);
     let result = f64_of(&mut env, value);
@@ -159,6 +187,9 @@ fn cvtss2sd<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn cvtsd2ss<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let bits = S::read(cpu, i)?;
+    if cpu.simd_host(i, host::cvtsd2ss, bits.into()) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let value = F64::unpack(&env, bits);
     let result = f32_of(&mut env, value);
@@ -171,6 +202,9 @@ fn cvtsd2ss<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn cvtps2pd<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let bits = S::read(cpu, i)?;
+    if cpu.simd_host(i, host::cvtps2pd, bits.into()) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let mut one = |bits: u32| {
         let value = F32::unpack(&env, bits);
@@ -186,6 +220,9 @@ fn cvtps2pd<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn cvtpd2ps<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let bits = S::read(cpu, i)?;
+    if cpu.simd_host(i, host::cvtpd2ps, bits) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let mut one = |bits: u64| {
         let value = F64::unpack(&env, bits);
@@ -200,6 +237,9 @@ fn cvtpd2ps<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn cvtdq2ps<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let bits = S::read(cpu, i)?;
+    if cpu.simd_host(i, host::cvtdq2ps, bits) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = each32(bits, |value| from_i32::<F32>(&mut env, value));
     settle(cpu, env)?;
@@ -210,6 +250,14 @@ fn cvtdq2ps<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 fn ps_to_dq<const TRUNCATE: bool, S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let bits = S::read(cpu, i)?;
+    let host = if TRUNCATE {
+        host::cvttps2dq
+    } else {
+        host::cvtps2dq
+    };
+    if cpu.simd_host(i, host, bits) {
+        return Ok(());
+    }
     let mut env = env_of::<TRUNCATE>(cpu);
     let result = each32(bits, |bits| {
         let value = F32::unpack(&env, bits);
@@ -252,6 +300,14 @@ fn ps_to_ints(env: &mut Env, bits: u64) -> u64 {
 fn pd_to_dq<const TRUNCATE: bool, S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
     let bits = S::read(cpu, i)?;
+    let host = if TRUNCATE {
+        host::cvttpd2dq
+    } else {
+        host::cvtpd2dq
+    };
+    if cpu.simd_host(i, host, bits) {
+        return Ok(());
+    }
     let mut env = env_of::<TRUNCATE>(cpu);
     let result = pd_to_ints(&mut env, bits);
     settle(cpu, env)?;

@@ -9,6 +9,7 @@ use super::packed::xmm;
 use crate::arch::RFlags;
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
+use crate::fpu::host::{self, Operation};
 use crate::fpu::{self, Class, Env, Exceptions, F32, F64, Float, Format, Order, Shape};
 use crate::insn::Row;
 use crate::insn::form::row;
@@ -17,7 +18,7 @@ use crate::insn::form::row;
 const ALL_MASKED: u32 = 0x1F80;
 
 /// An operation of two values under an environment.
-type Op = fn(&mut Env, Shape, Float, Float) -> Float;
+pub(super) type Op = fn(&mut Env, Shape, Float, Float) -> Float;
 
 fn min(env: &mut Env, shape: Shape, a: Float, b: Float) -> Float {
     unchanged(shape, fpu::min(env, a, b))
@@ -43,22 +44,25 @@ fn sqrt(env: &mut Env, shape: Shape, _: Float, b: Float) -> Float {
 
 /// One lane.
 #[inline(always)]
-fn lane<F: Format>(env: &mut Env, op: Op, a: F::Bits, b: F::Bits) -> F::Bits {
+pub(super) fn lane<F: Format>(env: &mut Env, op: Op, a: F::Bits, b: F::Bits) -> F::Bits {
     let (a, b) = (F::unpack(env, a), F::unpack(env, b));
     F::pack(op(env, F::SHAPE, a, b))
 }
 
 /// All lanes of a vector; where one is refused, what came up after computing others does not count.
 #[inline(always)]
-fn settle(env: &mut Env) {
+pub(super) fn settle(env: &mut Env) {
     if env.refused() {
         env.flags &= Exceptions::BEFORE;
     }
 }
 
-fn ps<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn, op: Op) -> Result<(), Raised> {
+fn ps<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn, op: Op, host: Operation) -> Result<(), Raised> {
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]));
+    if cpu.simd_host(i, host, b) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = (0..128).step_by(32).fold(0, |all, at| {
         let bits = lane::<F32>(&mut env, op, (a >> at) as u32, (b >> at) as u32);
@@ -70,9 +74,12 @@ fn ps<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn, op: Op) -> Result<(), Raised> {
     Ok(())
 }
 
-fn pd<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn, op: Op) -> Result<(), Raised> {
+fn pd<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn, op: Op, host: Operation) -> Result<(), Raised> {
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]));
+    if cpu.simd_host(i, host, b) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = (0..128).step_by(64).fold(0, |all, at| {
         let bits = lane::<F64>(&mut env, op, (a >> at) as u64, (b >> at) as u64);
@@ -84,9 +91,12 @@ fn pd<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn, op: Op) -> Result<(), Raised> {
     Ok(())
 }
 
-fn ss<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn, op: Op) -> Result<(), Raised> {
+fn ss<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn, op: Op, host: Operation) -> Result<(), Raised> {
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]) as u32);
+    if cpu.simd_host(i, host, b.into()) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = lane::<F32>(&mut env, op, a, b);
     cpu.simd_report(&env)?;
@@ -94,9 +104,12 @@ fn ss<S: Operand<u32>>(cpu: &mut Cpu, i: &Insn, op: Op) -> Result<(), Raised> {
     Ok(())
 }
 
-fn sd<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn, op: Op) -> Result<(), Raised> {
+fn sd<S: Operand<u64>>(cpu: &mut Cpu, i: &Insn, op: Op, host: Operation) -> Result<(), Raised> {
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]) as u64);
+    if cpu.simd_host(i, host, b.into()) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = lane::<F64>(&mut env, op, a, b);
     cpu.simd_report(&env)?;
@@ -129,8 +142,12 @@ fn mask64(env: &mut Env, imm: i32, a: u64, b: u64) -> u64 {
 }
 
 fn cmpps<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let host = host::CMPPS[i.imm as usize & 7];
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]));
+    if cpu.simd_host(i, host, b) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = (0..128).step_by(32).fold(0, |all, at| {
         let mask = mask32(&mut env, i.imm, (a >> at) as u32, (b >> at) as u32);
@@ -142,8 +159,12 @@ fn cmpps<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 }
 
 fn cmppd<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let host = host::CMPPD[i.imm as usize & 7];
     cpu.sse()?;
     let (b, a) = (S::read(cpu, i)?, cpu.xmm(i.r[0]));
+    if cpu.simd_host(i, host, b) {
+        return Ok(());
+    }
     let mut env = cpu.simd_env();
     let result = (0..128).step_by(64).fold(0, |all, at| {
         let mask = mask64(&mut env, i.imm, (a >> at) as u64, (b >> at) as u64);
@@ -245,34 +266,34 @@ fn approximate_one<S: Operand<u32>>(
 
 #[rustfmt::skip]
 pub(in crate::insn) const ROWS: &[Row] = &[
-    vector!(ps(fpu::add), Xmm<1> | Memory, [Addps_xmm_xmmm128]),
-    vector!(pd(fpu::add), Xmm<1> | Memory, [Addpd_xmm_xmmm128]),
-    vector!(ss(fpu::add), Xmm<1> | Memory, [Addss_xmm_xmmm32]),
-    vector!(sd(fpu::add), Xmm<1> | Memory, [Addsd_xmm_xmmm64]),
-    vector!(ps(fpu::sub), Xmm<1> | Memory, [Subps_xmm_xmmm128]),
-    vector!(pd(fpu::sub), Xmm<1> | Memory, [Subpd_xmm_xmmm128]),
-    vector!(ss(fpu::sub), Xmm<1> | Memory, [Subss_xmm_xmmm32]),
-    vector!(sd(fpu::sub), Xmm<1> | Memory, [Subsd_xmm_xmmm64]),
-    vector!(ps(fpu::mul), Xmm<1> | Memory, [Mulps_xmm_xmmm128]),
-    vector!(pd(fpu::mul), Xmm<1> | Memory, [Mulpd_xmm_xmmm128]),
-    vector!(ss(fpu::mul), Xmm<1> | Memory, [Mulss_xmm_xmmm32]),
-    vector!(sd(fpu::mul), Xmm<1> | Memory, [Mulsd_xmm_xmmm64]),
-    vector!(ps(fpu::div), Xmm<1> | Memory, [Divps_xmm_xmmm128]),
-    vector!(pd(fpu::div), Xmm<1> | Memory, [Divpd_xmm_xmmm128]),
-    vector!(ss(fpu::div), Xmm<1> | Memory, [Divss_xmm_xmmm32]),
-    vector!(sd(fpu::div), Xmm<1> | Memory, [Divsd_xmm_xmmm64]),
-    vector!(ps(min), Xmm<1> | Memory, [Minps_xmm_xmmm128]),
-    vector!(pd(min), Xmm<1> | Memory, [Minpd_xmm_xmmm128]),
-    vector!(ss(min), Xmm<1> | Memory, [Minss_xmm_xmmm32]),
-    vector!(sd(min), Xmm<1> | Memory, [Minsd_xmm_xmmm64]),
-    vector!(ps(max), Xmm<1> | Memory, [Maxps_xmm_xmmm128]),
-    vector!(pd(max), Xmm<1> | Memory, [Maxpd_xmm_xmmm128]),
-    vector!(ss(max), Xmm<1> | Memory, [Maxss_xmm_xmmm32]),
-    vector!(sd(max), Xmm<1> | Memory, [Maxsd_xmm_xmmm64]),
-    vector!(ps(sqrt), Xmm<1> | Memory, [Sqrtps_xmm_xmmm128]),
-    vector!(pd(sqrt), Xmm<1> | Memory, [Sqrtpd_xmm_xmmm128]),
-    vector!(ss(sqrt), Xmm<1> | Memory, [Sqrtss_xmm_xmmm32]),
-    vector!(sd(sqrt), Xmm<1> | Memory, [Sqrtsd_xmm_xmmm64]),
+    vector!(ps(fpu::add, host::addps), Xmm<1> | Memory, [Addps_xmm_xmmm128]),
+    vector!(pd(fpu::add, host::addpd), Xmm<1> | Memory, [Addpd_xmm_xmmm128]),
+    vector!(ss(fpu::add, host::addss), Xmm<1> | Memory, [Addss_xmm_xmmm32]),
+    vector!(sd(fpu::add, host::addsd), Xmm<1> | Memory, [Addsd_xmm_xmmm64]),
+    vector!(ps(fpu::sub, host::subps), Xmm<1> | Memory, [Subps_xmm_xmmm128]),
+    vector!(pd(fpu::sub, host::subpd), Xmm<1> | Memory, [Subpd_xmm_xmmm128]),
+    vector!(ss(fpu::sub, host::subss), Xmm<1> | Memory, [Subss_xmm_xmmm32]),
+    vector!(sd(fpu::sub, host::subsd), Xmm<1> | Memory, [Subsd_xmm_xmmm64]),
+    vector!(ps(fpu::mul, host::mulps), Xmm<1> | Memory, [Mulps_xmm_xmmm128]),
+    vector!(pd(fpu::mul, host::mulpd), Xmm<1> | Memory, [Mulpd_xmm_xmmm128]),
+    vector!(ss(fpu::mul, host::mulss), Xmm<1> | Memory, [Mulss_xmm_xmmm32]),
+    vector!(sd(fpu::mul, host::mulsd), Xmm<1> | Memory, [Mulsd_xmm_xmmm64]),
+    vector!(ps(fpu::div, host::divps), Xmm<1> | Memory, [Divps_xmm_xmmm128]),
+    vector!(pd(fpu::div, host::divpd), Xmm<1> | Memory, [Divpd_xmm_xmmm128]),
+    vector!(ss(fpu::div, host::divss), Xmm<1> | Memory, [Divss_xmm_xmmm32]),
+    vector!(sd(fpu::div, host::divsd), Xmm<1> | Memory, [Divsd_xmm_xmmm64]),
+    vector!(ps(min, host::minps), Xmm<1> | Memory, [Minps_xmm_xmmm128]),
+    vector!(pd(min, host::minpd), Xmm<1> | Memory, [Minpd_xmm_xmmm128]),
+    vector!(ss(min, host::minss), Xmm<1> | Memory, [Minss_xmm_xmmm32]),
+    vector!(sd(min, host::minsd), Xmm<1> | Memory, [Minsd_xmm_xmmm64]),
+    vector!(ps(max, host::maxps), Xmm<1> | Memory, [Maxps_xmm_xmmm128]),
+    vector!(pd(max, host::maxpd), Xmm<1> | Memory, [Maxpd_xmm_xmmm128]),
+    vector!(ss(max, host::maxss), Xmm<1> | Memory, [Maxss_xmm_xmmm32]),
+    vector!(sd(max, host::maxsd), Xmm<1> | Memory, [Maxsd_xmm_xmmm64]),
+    vector!(ps(sqrt, host::sqrtps), Xmm<1> | Memory, [Sqrtps_xmm_xmmm128]),
+    vector!(pd(sqrt, host::sqrtpd), Xmm<1> | Memory, [Sqrtpd_xmm_xmmm128]),
+    vector!(ss(sqrt, host::sqrtss), Xmm<1> | Memory, [Sqrtss_xmm_xmmm32]),
+    vector!(sd(sqrt, host::sqrtsd), Xmm<1> | Memory, [Sqrtsd_xmm_xmmm64]),
     vector!(cmpps(), Xmm<1> | Memory, [Cmpps_xmm_xmmm128_imm8]),
     vector!(cmppd(), Xmm<1> | Memory, [Cmppd_xmm_xmmm128_imm8]),
     vector!(cmpss(), Xmm<1> | Memory, [Cmpss_xmm_xmmm32_imm8]),
@@ -285,8 +306,8 @@ pub(in crate::insn) const ROWS: &[Row] = &[
     vector!(xmm(|a, b| !a & b), Xmm<1> | Memory, [Andnps_xmm_xmmm128, Andnpd_xmm_xmmm128]),
     vector!(xmm(|a, b| a | b), Xmm<1> | Memory, [Orps_xmm_xmmm128, Orpd_xmm_xmmm128]),
     vector!(xmm(|a, b| a ^ b), Xmm<1> | Memory, [Xorps_xmm_xmmm128, Xorpd_xmm_xmmm128]),
-    vector!(approximate(fpu::host::rcp), Xmm<1> | Memory, [Rcpps_xmm_xmmm128]),
-    vector!(approximate(fpu::host::rsqrt), Xmm<1> | Memory, [Rsqrtps_xmm_xmmm128]),
-    vector!(approximate_one(fpu::host::rcp), Xmm<1> | Memory, [Rcpss_xmm_xmmm32]),
-    vector!(approximate_one(fpu::host::rsqrt), Xmm<1> | Memory, [Rsqrtss_xmm_xmmm32]),
+    vector!(approximate(host::rcp), Xmm<1> | Memory, [Rcpps_xmm_xmmm128]),
+    vector!(approximate(host::rsqrt), Xmm<1> | Memory, [Rsqrtps_xmm_xmmm128]),
+    vector!(approximate_one(host::rcp), Xmm<1> | Memory, [Rcpss_xmm_xmmm32]),
+    vector!(approximate_one(host::rsqrt), Xmm<1> | Memory, [Rsqrtss_xmm_xmmm32]),
 ];

@@ -1,9 +1,10 @@
-//! MMX, SSE and SSE2. SDM Vol. 1, "Programming with Intel MMX Technology", "... with Streaming SIMD
+//! MMX, SSE, SSE2 and SSE3. SDM Vol. 1, "Programming with Intel MMX Technology", "... with Streaming SIMD
 //! Extensions", "... with Intel Streaming SIMD Extensions 2"; Vol. 2, each mnemonic.
 //!
 //! - [`form`]: operands, and the rows' macros; [`lanes`]: a vector as lanes
 //! - [`packed`]: packed integers; [`shuffle`]: their order; [`moves`]: data movement
 //! - [`float`]: arithmetic and comparison; [`convert`]: conversions, both under MXCSR ([`mxcsr`])
+//! - [`horizontal`]: what SSE3 adds
 //! - [`state`]: FXSAVE, FXRSTOR, LDMXCSR, EMMS
 //!
 //! A rule first asks whether its unit is there ([`Cpu::sse`], [`Cpu::mmx`]), then reads its operands;
@@ -12,6 +13,7 @@
 pub(super) mod convert;
 pub(super) mod float;
 mod form;
+pub(super) mod horizontal;
 mod lanes;
 pub(super) mod moves;
 mod mxcsr;

@@ -4,13 +4,36 @@
 use crate::arch::exception::XM;
 use crate::arch::{Cr4, Exception};
 use crate::cpu::{Cpu, Raised};
+use crate::decode::Insn;
 use crate::fpu::Env;
+use crate::fpu::host::Operation;
 
 impl Cpu {
     /// The environment of one instruction.
     #[inline(always)]
     pub(super) fn simd_env(&self) -> Env {
         Env::sse(self.fpu.mxcsr)
+    }
+
+    /// Has the host's processor compute the destination, operand 0, if it may; true if it has.
+    #[inline(always)]
+    pub(super) fn simd_host(&mut self, i: &Insn, operation: Operation, b: u128) -> bool {
+        let answer = operation(self.xmm(i.r[0]), b, self.fpu.mxcsr);
+        match self.simd_took(answer) {
+            Some(result) => {
+                self.set_xmm(i.r[0], result);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Takes over the MXCSR of what the host's processor computed.
+    #[inline(always)]
+    pub(super) fn simd_took<T>(&mut self, answer: Option<(T, u32)>) -> Option<T> {
+        let (result, mxcsr) = answer?;
+        self.fpu.mxcsr = mxcsr;
+        Some(result)
     }
 
     /// Reports what came up; #XM (#UD without CR4.OSXMMEXCPT) if some of it is not masked: the

@@ -77,7 +77,7 @@ operations! {
     psubusb: bytes(a, b) a.saturating_sub(b);
     psubusw: words(a, b) a.saturating_sub(b);
     pmullw: words(a, b) a.wrapping_mul(b);
-    pmulhw: words(a, b) (i32::from(a as i16) * i32::from(b as i16) >> 16) as u16;
+    pmulhw: words(a, b) ((i32::from(a as i16) * i32::from(b as i16)) >> 16) as u16;
     pmulhuw: words(a, b) ((u32::from(a) * u32::from(b)) >> 16) as u16;
     pmuludq: quads(a, b) (a & 0xFFFF_FFFF) * (b & 0xFFFF_FFFF);
     pmaddwd: doubles(a, b) products(a, b);
@@ -135,12 +135,12 @@ impl Shift for u128 {
 }
 
 macro_rules! shifts {
-    ($($name:ident: $lane:ident($bits:literal) |$a:ident, $n:ident| $result:expr, $beyond:expr;)*) => {$(
+    ($($name:ident: $lane:ident($bits:literal) |$a:ident, $n:ident| $result:expr, |$b:pat_param| $beyond:expr;)*) => {$(
         #[inline(always)]
         fn $name<V: Shift>(a: V, by: V) -> V {
             let count = by.count();
             if count >= $bits {
-                return a.$lane(a, |$a, _| $beyond);
+                return a.$lane(a, |$b, _| $beyond);
             }
             let $n = count as u32;
             a.$lane(a, |$a, _| $result)
@@ -149,14 +149,14 @@ macro_rules! shifts {
 }
 
 shifts! {
-    psllw: words(16) |a, n| a << n, a & 0;
-    pslld: doubles(32) |a, n| a << n, a & 0;
-    psllq: quads(64) |a, n| a << n, a & 0;
-    psrlw: words(16) |a, n| a >> n, a & 0;
-    psrld: doubles(32) |a, n| a >> n, a & 0;
-    psrlq: quads(64) |a, n| a >> n, a & 0;
-    psraw: words(16) |a, n| (a as i16 >> n) as u16, (a as i16 >> 15) as u16;
-    psrad: doubles(32) |a, n| (a as i32 >> n) as u32, (a as i32 >> 31) as u32;
+    psllw: words(16) |a, n| a << n, |_| 0;
+    pslld: doubles(32) |a, n| a << n, |_| 0;
+    psllq: quads(64) |a, n| a << n, |_| 0;
+    psrlw: words(16) |a, n| a >> n, |_| 0;
+    psrld: doubles(32) |a, n| a >> n, |_| 0;
+    psrlq: quads(64) |a, n| a >> n, |_| 0;
+    psraw: words(16) |a, n| (a as i16 >> n) as u16, |a| (a as i16 >> 15) as u16;
+    psrad: doubles(32) |a, n| (a as i32 >> n) as u32, |a| (a as i32 >> 31) as u32;
 }
 
 /// Shifts the whole register by bytes.
