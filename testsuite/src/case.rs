@@ -318,6 +318,11 @@ impl Arena {
         })
     }
 
+    /// Whether the host's processor is the one followed where manuals leave things open.
+    pub fn known(&self) -> bool {
+        self.session.known()
+    }
+
     /// Runs a case on both: how it ended on the host, and where they part. A case of the x87 that
     /// differs is run again: a process that is interrupted may lose the unit's pointers.
     pub fn compare(&mut self, input: &Input) -> (Stop, Option<Difference>) {

@@ -12,7 +12,7 @@ use crate::arch::segment::Seg;
 use crate::cpu::{CodeWrite, Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::Access;
-use crate::mem::raw::{Raw, load_bytes, store_bytes};
+use crate::mem::raw::{Raw, load_unaligned, load_wide, store_unaligned, store_wide};
 use crate::mem::tlb::Privilege;
 use crate::memory::{CODE_WRITTEN, DIRTY, HOLDS_CODE};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -168,6 +168,41 @@ impl Cpu {
                 Err(seen) => old = seen,
             }
         }
+    }
+
+    /// Reads the piece of the memory operand that is `at` bytes into it; see
+    /// [`Cpu::linear_of_piece`].
+    #[inline(always)]
+    pub(crate) fn load_piece<W: Raw>(&mut self, i: &Insn, at: usize) -> Result<W, Raised> {
+        let linear = self.linear_of_piece(i, at, W::BYTES, Access::Read)?;
+        self.read_linear(linear, i.seg() == Seg::Ss as usize)
+    }
+
+    /// Writes the piece of the memory operand that is `at` bytes into it.
+    #[inline(always)]
+    pub(crate) fn store_piece<W: Raw>(
+        &mut self,
+        i: &Insn,
+        at: usize,
+        value: W,
+    ) -> Result<(), Raised> {
+        let linear = self.linear_of_piece(i, at, W::BYTES, Access::Write)?;
+        self.write_linear(linear, value, i.seg() == Seg::Ss as usize)
+    }
+
+    /// Raises the fault that an access to a piece of the memory operand would raise, changing
+    /// nothing but accessed and dirty bits.
+    pub(crate) fn probe_piece(
+        &mut self,
+        i: &Insn,
+        at: usize,
+        len: usize,
+        access: Access,
+    ) -> Result<(), Raised> {
+        let linear = self.linear_of_piece(i, at, len, access)?;
+        let stack = i.seg() == Seg::Ss as usize;
+        self.resolve_span(linear, len, access, self.privilege, stack)
+            .map(|_| ())
     }
 
     /// Reads at `offset` in segment `seg`.
@@ -360,8 +395,51 @@ impl Cpu {
             .map(|host| (host, left)))
     }
 
+    /// The host address of an access inside one page that the TLB has with the rights it needs,
+    /// aligned or not.
+    #[inline(always)]
+    fn cached(&self, linear: u64, len: usize, attempt: Attempt) -> Option<*mut u8> {
+        (in_page(linear, len) == len)
+            .then(|| self.tlb.page(attempt.privilege, attempt.access, linear))
+            .flatten()
+    }
+
+    /// Sixteen bytes at a linear address, if they are at hand.
+    #[inline(always)]
+    pub(super) fn read_wide_fast(&self, linear: u64) -> Option<u128> {
+        let attempt = self.attempt(Access::Read);
+        // SAFETY: a TLB entry is a host page mapped as long as the VM lives, and the access is
+        // inside it.
+        self.cached(linear, 16, attempt)
+            .map(|host| unsafe { load_wide(host) })
+    }
+
+    /// Writes sixteen bytes at a linear address, if their page is at hand.
+    #[inline(always)]
+    pub(super) fn write_wide_fast(&mut self, linear: u64, value: u128) -> Option<()> {
+        let attempt = self.attempt(Access::Write);
+        // SAFETY: as in `read_wide_fast`; write entries are writable host memory.
+        self.cached(linear, 16, attempt)
+            .map(|host| unsafe { store_wide(host, value) })
+    }
+
+    /// An access of the program's own.
+    #[inline(always)]
+    fn attempt(&self, access: Access) -> Attempt {
+        Attempt {
+            privilege: self.privilege,
+            access,
+            stack: false,
+        }
+    }
+
     #[inline(never)]
     fn read_slow(&mut self, linear: u64, len: usize, attempt: Attempt) -> Result<u64, Raised> {
+        if let Some(host) = self.cached(linear, len, attempt) {
+            // SAFETY: a TLB entry is a host page mapped as long as the VM lives, and the access is
+            // inside it.
+            return Ok(unsafe { load_unaligned(host, len) });
+        }
         let first = in_page(linear, len);
         let targets =
             self.resolve_span(linear, len, Access::Read, attempt.privilege, attempt.stack)?;
@@ -380,6 +458,11 @@ impl Cpu {
         value: u64,
         attempt: Attempt,
     ) -> Result<(), Raised> {
+        if let Some(host) = self.cached(linear, len, attempt) {
+            // SAFETY: as in `read_slow`; write entries are writable host memory.
+            unsafe { store_unaligned(host, len, value) };
+            return Ok(());
+        }
         let first = in_page(linear, len);
         let targets =
             self.resolve_span(linear, len, Access::Write, attempt.privilege, attempt.stack)?;
@@ -685,7 +768,7 @@ unsafe fn load_bytes_aligned(host: *const u8, len: usize) -> u64 {
             8 if host.addr().is_multiple_of(8) => u64::load(host),
             4 if host.addr().is_multiple_of(4) => u64::from(u32::load(host)),
             2 if host.addr().is_multiple_of(2) => u64::from(u16::load(host)),
-            _ => load_bytes(host, len),
+            _ => load_unaligned(host, len),
         }
     }
 }
@@ -701,7 +784,7 @@ unsafe fn store_bytes_aligned(host: *mut u8, len: usize, value: u64) {
             8 if host.addr().is_multiple_of(8) => u64::store(host, value),
             4 if host.addr().is_multiple_of(4) => u32::store(host, value as u32),
             2 if host.addr().is_multiple_of(2) => u16::store(host, value as u16),
-            _ => store_bytes(host, len, value),
+            _ => store_unaligned(host, len, value),
         }
     }
 }

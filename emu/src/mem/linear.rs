@@ -32,6 +32,30 @@ impl Cpu {
         Ok(self.bases[i.seg()].wrapping_add(offset) & self.linear_mask)
     }
 
+    /// As [`Cpu::linear_of`], for the piece of `len` bytes that is `at` bytes into the operand.
+    /// Processors take operands of more than sixteen bytes, and those of the x87 of more than eight,
+    /// in pieces: each is checked by itself, and between them the address size's end leads to 0.
+    #[inline(always)]
+    pub(crate) fn linear_of_piece(
+        &mut self,
+        i: &Insn,
+        at: usize,
+        len: usize,
+        access: Access,
+    ) -> Result<u64, Raised> {
+        let offset = self.effective_address(i).wrapping_add(at as u64) & i.address_mask();
+        if i.checked() {
+            self.check_segment(i.seg(), offset, len, access)?;
+        }
+        Ok(self.bases[i.seg()].wrapping_add(offset) & self.linear_mask)
+    }
+
+    /// Whether the memory operand, of `len` bytes, goes beyond the end of the address size.
+    #[inline(always)]
+    pub(crate) fn wraps(&self, i: &Insn, len: usize) -> bool {
+        self.effective_address(i) > i.address_mask() - (len as u64 - 1)
+    }
+
     /// The linear address of `offset` in segment `seg`, checked for `len` bytes of `access`.
     #[inline(always)]
     pub(crate) fn linear_at(

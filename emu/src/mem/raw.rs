@@ -1,10 +1,14 @@
 //! Loads, stores and compare-exchanges on host memory that a guest shares with others.
 //!
-//! Aligned accesses are single-copy atomic; unaligned ones go byte by byte, as the architecture
-//! permits. Nothing here is a plain Rust access: other vCPUs and devices write the same bytes.
-// UNSAFETY: raw host pointers into guest memory, from the TLB or the memory map.
+//! Aligned accesses are single-copy atomic; unaligned ones are as the host's processor makes them, or
+//! go byte by byte, as the architecture permits. Nothing here is a plain Rust access: other vCPUs and
+//! devices write the same bytes.
+// UNSAFETY: raw host pointers into guest memory, from the TLB or the memory map; `asm!` where Rust has
+// no unaligned access that others may race with.
 #![expect(unsafe_code, reason = "guest memory is reached by host pointers")]
 
+#[cfg(target_arch = "x86_64")]
+use std::arch::asm;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::width::Width;
@@ -56,7 +60,111 @@ raw!(u16, AtomicU16);
 raw!(u32, AtomicU32);
 raw!(u64, AtomicU64);
 
-/// Loads `len` (1 to 8) bytes, little endian, at any alignment.
+/// Loads `len` (1 to 8) bytes at any alignment.
+///
+/// # Safety
+/// `host` is valid for reads of `len` bytes.
+#[cfg(target_arch = "x86_64")]
+pub unsafe fn load_unaligned(host: *const u8, len: usize) -> u64 {
+    let value: u64;
+    // SAFETY: each reads as many bytes as the caller vouches for, and does nothing else.
+    unsafe {
+        match len {
+            8 => {
+                asm!("mov {0}, [{1}]", out(reg) value, in(reg) host, options(nostack, readonly, preserves_flags));
+            }
+            4 => {
+                asm!("mov {0:e}, [{1}]", out(reg) value, in(reg) host, options(nostack, readonly, preserves_flags));
+            }
+            2 => {
+                asm!("movzx {0:e}, word ptr [{1}]", out(reg) value, in(reg) host, options(nostack, readonly, preserves_flags));
+            }
+            _ => return load_bytes(host, len),
+        }
+    }
+    value
+}
+
+/// Stores the low `len` (1 to 8) bytes of `value` at any alignment.
+///
+/// # Safety
+/// `host` is valid for writes of `len` bytes.
+#[cfg(target_arch = "x86_64")]
+pub unsafe fn store_unaligned(host: *mut u8, len: usize, value: u64) {
+    // SAFETY: each writes as many bytes as the caller vouches for, and does nothing else.
+    unsafe {
+        match len {
+            8 => {
+                asm!("mov [{1}], {0}", in(reg) value, in(reg) host, options(nostack, preserves_flags));
+            }
+            4 => {
+                asm!("mov [{1}], {0:e}", in(reg) value, in(reg) host, options(nostack, preserves_flags));
+            }
+            2 => {
+                asm!("mov [{1}], {0:x}", in(reg) value, in(reg) host, options(nostack, preserves_flags));
+            }
+            _ => store_bytes(host, len, value),
+        }
+    }
+}
+
+/// Loads sixteen bytes at any alignment.
+///
+/// # Safety
+/// `host` is valid for reads of sixteen bytes.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub unsafe fn load_wide(host: *const u8) -> u128 {
+    let value: std::arch::x86_64::__m128i;
+    // SAFETY: reads what the caller vouches for; both types are sixteen bytes of any pattern.
+    unsafe {
+        asm!("movups {0}, [{1}]", out(xmm_reg) value, in(reg) host, options(nostack, readonly, preserves_flags));
+        std::mem::transmute(value)
+    }
+}
+
+/// Stores sixteen bytes at any alignment.
+///
+/// # Safety
+/// `host` is valid for writes of sixteen bytes.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub unsafe fn store_wide(host: *mut u8, value: u128) {
+    // SAFETY: writes what the caller vouches for; both types are sixteen bytes of any pattern.
+    unsafe {
+        let value: std::arch::x86_64::__m128i = std::mem::transmute(value);
+        asm!("movups [{1}], {0}", in(xmm_reg) value, in(reg) host, options(nostack, preserves_flags));
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub use self::{load_bytes as load_unaligned, store_bytes as store_unaligned};
+
+/// Loads sixteen bytes at any alignment.
+///
+/// # Safety
+/// `host` is valid for reads of sixteen bytes.
+#[cfg(not(target_arch = "x86_64"))]
+pub unsafe fn load_wide(host: *const u8) -> u128 {
+    // SAFETY: two halves of what the caller vouches for.
+    let (low, high) = unsafe { (load_bytes(host, 8), load_bytes(host.add(8), 8)) };
+    u128::from(high) << 64 | u128::from(low)
+}
+
+/// Stores sixteen bytes at any alignment.
+///
+/// # Safety
+/// `host` is valid for writes of sixteen bytes.
+#[cfg(not(target_arch = "x86_64"))]
+pub unsafe fn store_wide(host: *mut u8, value: u128) {
+    // SAFETY: as for loading.
+    unsafe {
+        store_bytes(host, 8, value as u64);
+        store_bytes(host.add(8), 8, (value >> 64) as u64);
+    }
+}
+
+/// Loads `len` (1 to 8) bytes, little endian, one by one.
 ///
 /// # Safety
 /// `host` is valid for reads of `len` bytes.
@@ -69,7 +177,7 @@ pub unsafe fn load_bytes(host: *const u8, len: usize) -> u64 {
     value
 }
 
-/// Stores the low `len` (1 to 8) bytes of `value`, little endian, at any alignment.
+/// Stores the low `len` (1 to 8) bytes of `value`, little endian, one by one.
 ///
 /// # Safety
 /// `host` is valid for writes of `len` bytes.

@@ -39,6 +39,14 @@ impl Cpu {
     /// Reads sixteen bytes at a linear address.
     #[inline(always)]
     pub(crate) fn read_wide(&mut self, linear: u64, stack: bool) -> Result<u128, Raised> {
+        match self.read_wide_fast(linear) {
+            Some(value) => Ok(value),
+            None => self.read_halves(linear, stack),
+        }
+    }
+
+    #[inline(never)]
+    fn read_halves(&mut self, linear: u64, stack: bool) -> Result<u128, Raised> {
         if self.wide_needs_probe(linear) {
             self.probe_read(linear, BYTES, stack)?;
         }
@@ -55,6 +63,14 @@ impl Cpu {
         value: u128,
         stack: bool,
     ) -> Result<(), Raised> {
+        match self.write_wide_fast(linear, value) {
+            Some(()) => Ok(()),
+            None => self.write_halves(linear, value, stack),
+        }
+    }
+
+    #[inline(never)]
+    fn write_halves(&mut self, linear: u64, value: u128, stack: bool) -> Result<(), Raised> {
         if self.wide_needs_probe(linear) {
             self.probe_write(linear, BYTES, stack)?;
         }

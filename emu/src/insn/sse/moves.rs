@@ -170,17 +170,21 @@ fn movnti<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 /// Where MASKMOVQ and MASKMOVDQU write: DS (or another segment):rDI.
 fn masked(cpu: &mut Cpu, i: &Insn, bytes: &[u8], mask: &[u8]) -> Result<(), Raised> {
-    let offset = cpu.regs[7] & i.address_mask();
+    const HALF: usize = 8;
     let seg = i.segment();
-    // Faults come before the first byte is written.
-    let linear = cpu.linear_at(seg, offset, bytes.len(), Access::Write)?;
-    cpu.probe_write(linear, bytes.len(), seg == Seg::Ss)?;
-    for (at, (byte, _)) in (0..)
+    let offset = |cpu: &Cpu, at: u64| cpu.regs[7].wrapping_add(at) & i.address_mask();
+    // Faults come before the first byte is written; but as processors do it, a byte behind the end of
+    // the address size, where 0 follows, is not tried before.
+    for at in (0..bytes.len()).step_by(HALF) {
+        let offset = offset(cpu, at as u64);
+        let linear = cpu.linear_at(seg, offset, HALF, Access::Write)?;
+        cpu.probe_write(linear, HALF, seg == Seg::Ss)?;
+    }
+    let chosen = (0..)
         .zip(bytes.iter().zip(mask))
-        .filter(|(_, (_, m))| *m & 0x80 != 0)
-    {
-        let linear = linear.wrapping_add(at) & cpu.linear_mask;
-        cpu.write_linear(linear, *byte, seg == Seg::Ss)?;
+        .filter(|(_, (_, m))| *m & 0x80 != 0);
+    for (at, (byte, _)) in chosen {
+        cpu.store_at(seg, offset(cpu, at), *byte)?;
     }
     Ok(())
 }

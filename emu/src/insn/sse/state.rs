@@ -1,8 +1,9 @@
 //! The state itself: FXSAVE, FXRSTOR, LDMXCSR, STMXCSR, EMMS. SDM Vol. 1, "FXSAVE Area"; Vol. 2, each
 //! mnemonic.
 //!
-//! As AMD's processors have it, FOP, FIP and FDP are saved and restored only with an error pending
-//! (AMD APM Vol. 2, "FXSAVE and FXRSTOR Instructions"); otherwise zeros are stored, nothing is loaded.
+//! FOP, FIP and FDP are always restored, and saved while an error is pending; otherwise zeros are
+//! stored, as AMD's processors do (AMD APM Vol. 2, "FXSAVE and FXRSTOR Instructions"; older ones also
+//! restore nothing then).
 
 use crate::arch::exception::{AC, GP, NM, SS};
 use crate::arch::segment::Seg;
@@ -17,8 +18,12 @@ use crate::mem::tlb::Privilege;
 
 /// MXCSR bits that can be set.
 const MXCSR_MASK: u32 = 0xFFFF;
-/// Bytes of the image.
+/// Bytes of the image, ...
 const SIZE: usize = 512;
+/// ... of what is accessed at once, ...
+const PIECE: usize = 16;
+/// ... and of what is tried first.
+const FIRST: usize = 4;
 /// Bytes of it that are written without XMM registers, ...
 const X87: usize = 160;
 /// ... and with the eight or sixteen there are.
@@ -38,20 +43,30 @@ impl Cpu {
         Ok(())
     }
 
-    /// The image's linear address.
-    fn fx_address(&mut self, i: &Insn, access: Access) -> Result<u64, Raised> {
-        let linear = self.linear_of(i, SIZE, access)?;
-        if !linear.is_multiple_of(16) {
-            return self.fx_misaligned(linear, i.seg() == Seg::Ss as usize);
+    /// Finds the whole image accessible.
+    fn fx_probe(&mut self, i: &Insn, access: Access) -> Result<(), Raised> {
+        let wraps = self.wraps(i, SIZE);
+        let stack = i.seg() == Seg::Ss as usize;
+        let linear = self.linear_of(i, if wraps { FIRST } else { SIZE }, access)?;
+        if !linear.is_multiple_of(PIECE as u64) {
+            return self.fx_misaligned(linear, stack);
         }
-        Ok(linear)
+        if !wraps {
+            return self.probe_area(linear, SIZE, access, stack);
+        }
+        self.probe_piece(i, SIZE - 1, 1, access)?;
+        (0..SIZE)
+            .step_by(PIECE)
+            .try_for_each(|at| self.probe_piece(i, at, PIECE, access))
     }
 
     /// An image that is not aligned is a #GP; AMD's processors look for #AC first, as if for 32 bits.
     #[cold]
-    fn fx_misaligned(&mut self, linear: u64, stack: bool) -> Result<u64, Raised> {
-        let checked = self.privilege == Privilege::UserAligned && !linear.is_multiple_of(4);
-        let vector = match (canonical(linear), stack) {
+    fn fx_misaligned(&mut self, linear: u64, stack: bool) -> Result<(), Raised> {
+        let checked =
+            self.privilege == Privilege::UserAligned && !linear.is_multiple_of(FIRST as u64);
+        let beyond = !self.code64() && linear > self.linear_mask - (FIRST as u64 - 1);
+        let vector = match (canonical(linear) && !beyond, stack) {
             (false, true) => SS,
             (true, _) if checked => AC,
             _ => GP,
@@ -71,8 +86,7 @@ impl Cpu {
 
 fn fxsave<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.fx_available()?;
-    let linear = cpu.fx_address(i, Access::Write)?;
-    let stack = i.seg() == Seg::Ss as usize;
+    cpu.fx_probe(i, Access::Write)?;
     let mut image = [0; SIZE];
     let fpu = &cpu.fpu;
     let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
@@ -102,10 +116,10 @@ fn fxsave<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
         put(X87 + 16 * n, &value.to_le_bytes());
     }
     let end = cpu.fx_end();
-    cpu.probe_area(linear, SIZE, Access::Write, stack)?;
-    for (at, chunk) in (0..).step_by(16).zip(image[..end].chunks_exact(16)) {
+    let stack = i.seg() == Seg::Ss as usize;
+    for (at, chunk) in (0..).step_by(PIECE).zip(image[..end].chunks_exact(PIECE)) {
         let value = u128::from_le_bytes(chunk.try_into().unwrap_or_default());
-        let linear = linear.wrapping_add(at) & cpu.linear_mask;
+        let linear = cpu.linear_of_piece(i, at, PIECE, Access::Write)?;
         cpu.write_wide(linear, value, stack)?;
     }
     Ok(())
@@ -113,13 +127,15 @@ fn fxsave<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.fx_available()?;
-    let linear = cpu.fx_address(i, Access::Read)?;
-    let stack = i.seg() == Seg::Ss as usize;
+    cpu.fx_probe(i, Access::Read)?;
     let end = cpu.fx_end();
-    cpu.probe_area(linear, SIZE, Access::Read, stack)?;
+    let stack = i.seg() == Seg::Ss as usize;
     let mut image = [0; SIZE];
-    for (at, chunk) in (0..).step_by(16).zip(image[..end].chunks_exact_mut(16)) {
-        let linear = linear.wrapping_add(at) & cpu.linear_mask;
+    for (at, chunk) in (0..)
+        .step_by(PIECE)
+        .zip(image[..end].chunks_exact_mut(PIECE))
+    {
+        let linear = cpu.linear_of_piece(i, at, PIECE, Access::Read)?;
         chunk.copy_from_slice(&cpu.read_wide(linear, stack)?.to_le_bytes());
     }
     let word = |at: usize| u16::from_le_bytes([image[at], image[at + 1]]);

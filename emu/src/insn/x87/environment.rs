@@ -84,50 +84,48 @@ fn abridged(tags: u32) -> u8 {
     })
 }
 
+/// Tries an operand: its first word, of `word` bytes, then its last byte, as processors do. Where it
+/// wraps, all of it, since that may be in more pages than those two.
+fn probe(
+    cpu: &mut Cpu,
+    i: &Insn,
+    (word, len): (usize, usize),
+    access: Access,
+) -> Result<(), Raised> {
+    cpu.probe_piece(i, 0, word, access)?;
+    cpu.probe_piece(i, len - 1, 1, access)?;
+    if cpu.wraps(i, len) {
+        for at in (0..len).step_by(2) {
+            cpu.probe_piece(i, at, 2, access)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes the environment, with `behind` bytes more found writable.
-fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, behind: usize) -> Result<(u64, bool), Raised> {
-    let len = WORDS * W::BYTES;
-    let (linear, stack) = cpu.x87_operand(i, len + behind, Access::Write)?;
-    // The first word, then the last byte, as processors do.
-    let last = linear.wrapping_add((len + behind) as u64 - 1) & cpu.linear_mask;
-    cpu.probe_write(linear, W::BYTES, stack)?;
-    cpu.probe_write(last, 1, stack)?;
+fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, behind: usize) -> Result<(), Raised> {
+    let len = WORDS * W::BYTES + behind;
+    probe(cpu, i, (W::BYTES, len), Access::Write)?;
     let words = if W::BYTES == 4 {
         words::<true>(cpu)
     } else {
         words::<false>(cpu)
     };
     for (k, word) in words.into_iter().enumerate() {
-        let at = linear.wrapping_add((k * W::BYTES) as u64) & cpu.linear_mask;
-        cpu.write_linear(at, W::from_u64(u64::from(word)), stack)?;
+        cpu.store_piece(i, k * W::BYTES, W::from_u64(u64::from(word)))?;
     }
-    Ok((linear.wrapping_add(len as u64), stack))
+    Ok(())
 }
 
-/// An environment read from memory.
-struct Environment {
-    words: [u32; WORDS],
-    /// Where it ends.
-    end: u64,
-    stack: bool,
-}
-
-fn read<W: Raw>(cpu: &mut Cpu, i: &Insn, behind: usize) -> Result<Environment, Raised> {
-    let len = WORDS * W::BYTES;
-    let (linear, stack) = cpu.x87_operand(i, len + behind, Access::Read)?;
-    let last = linear.wrapping_add((len + behind) as u64 - 1) & cpu.linear_mask;
-    cpu.read_linear::<W>(linear, stack)?;
-    cpu.read_linear::<u8>(last, stack)?;
+/// Reads an environment, with `behind` bytes more found readable.
+fn read<W: Raw>(cpu: &mut Cpu, i: &Insn, behind: usize) -> Result<[u32; WORDS], Raised> {
+    let len = WORDS * W::BYTES + behind;
+    probe(cpu, i, (W::BYTES, len), Access::Read)?;
     let mut words = [0; WORDS];
     for (k, word) in words.iter_mut().enumerate() {
-        let at = linear.wrapping_add((k * W::BYTES) as u64) & cpu.linear_mask;
-        *word = cpu.read_linear::<W>(at, stack)?.to_u64() as u32;
+        *word = cpu.load_piece::<W>(i, k * W::BYTES)?.to_u64() as u32;
     }
-    Ok(Environment {
-        words,
-        end: linear.wrapping_add(len as u64),
-        stack,
-    })
+    Ok(words)
 }
 
 /// Takes an environment over.
@@ -160,22 +158,21 @@ fn fnstenv<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 }
 
 /// Registers in memory go by words, so that alignment checks find nothing in them.
-const PIECES: [u64; 5] = [0, 2, 4, 6, 8];
+const PIECES: [usize; 5] = [0, 2, 4, 6, 8];
 
-/// Where the word `at` bytes into ST(`k`) is, with the registers from `start` on.
-fn piece(cpu: &Cpu, start: u64, k: u8, at: u64) -> u64 {
-    start.wrapping_add(10 * u64::from(k) + at) & cpu.linear_mask
+/// Where ST(`k`) is in an image whose environment has words like `W`.
+fn register_at<W: Raw>(k: u8) -> usize {
+    WORDS * W::BYTES + 10 * usize::from(k)
 }
 
 fn fnsave<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.x87_present()?;
-    let (end, stack) = write::<W>(cpu, i, STACK)?;
+    write::<W>(cpu, i, STACK)?;
     for k in 0..8 {
         let (low, high) = cpu.fpu.regs[cpu.st(k)];
         let image = u128::from(low) | u128::from(high) << 64;
         for at in PIECES {
-            let to = piece(cpu, end, k, at);
-            cpu.write_linear(to, (image >> (8 * at)) as u16, stack)?;
+            cpu.store_piece(i, register_at::<W>(k) + at, (image >> (8 * at)) as u16)?;
         }
     }
     cpu.x87_init();
@@ -184,19 +181,19 @@ fn fnsave<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 fn fldenv<W: Raw, const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.x87_begin()?;
-    let environment = read::<W>(cpu, i, 0)?;
-    take::<WIDE>(cpu, environment.words);
+    let words = read::<W>(cpu, i, 0)?;
+    take::<WIDE>(cpu, words);
     Ok(())
 }
 
 fn frstor<W: Raw, const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.x87_begin()?;
-    let Environment { words, end, stack } = read::<W>(cpu, i, STACK)?;
+    let words = read::<W>(cpu, i, STACK)?;
     let mut registers = [0u128; 8];
     for (k, register) in (0..).zip(&mut registers) {
         for at in PIECES {
-            let from = piece(cpu, end, k, at);
-            *register |= u128::from(cpu.read_linear::<u16>(from, stack)?) << (8 * at);
+            let piece: u16 = cpu.load_piece(i, register_at::<W>(k) + at)?;
+            *register |= u128::from(piece) << (8 * at);
         }
     }
     take::<WIDE>(cpu, words);

@@ -189,41 +189,29 @@ impl Cpu {
         }
     }
 
-    /// The linear address of a memory operand of `len` bytes, and whether it is in the stack segment.
-    #[inline(always)]
-    fn x87_operand(&mut self, i: &Insn, len: usize, access: Access) -> Result<(u64, bool), Raised> {
-        let linear = self.linear_of(i, len, access)?;
-        Ok((linear, i.seg() == Seg::Ss as usize))
-    }
-
     /// Ten bytes of memory.
     #[inline(always)]
     fn x87_load80(&mut self, i: &Insn) -> Result<(u64, u16), Raised> {
-        let (linear, stack) = self.x87_operand(i, 10, Access::Read)?;
-        let low = self.read_linear(linear, stack)?;
-        let high = linear.wrapping_add(8) & self.linear_mask;
-        Ok((low, self.read_linear(high, stack)?))
+        Ok((self.load_piece(i, 0)?, self.load_piece(i, 8)?))
     }
 
     /// Writes ten bytes of memory.
     #[inline(always)]
     fn x87_store80(&mut self, i: &Insn, bits: (u64, u16)) -> Result<(), Raised> {
         const PAGE: u64 = 4096;
-        let (linear, stack) = self.x87_operand(i, 10, Access::Write)?;
-        if linear % PAGE > PAGE - 10 {
+        let low = self.linear_of_piece(i, 0, 8, Access::Write)?;
+        if low % PAGE > PAGE - 10 || self.wraps(i, 10) {
             // What the second page may refuse, it refuses before the first is written.
-            self.x87_probe80(linear, stack)?;
+            self.x87_probe80(i)?;
         }
-        let high = linear.wrapping_add(8) & self.linear_mask;
-        self.write_linear(linear, bits.0, stack)?;
-        self.write_linear(high, bits.1, stack)
+        self.store_piece(i, 0, bits.0)?;
+        self.store_piece(i, 8, bits.1)
     }
 
     #[cold]
-    fn x87_probe80(&mut self, linear: u64, stack: bool) -> Result<(), Raised> {
-        let high = linear.wrapping_add(8) & self.linear_mask;
-        self.probe_write(linear, 8, stack)?;
-        self.probe_write(high, 2, stack)
+    fn x87_probe80(&mut self, i: &Insn) -> Result<(), Raised> {
+        self.probe_piece(i, 0, 8, Access::Write)?;
+        self.probe_piece(i, 8, 2, Access::Write)
     }
 }
 

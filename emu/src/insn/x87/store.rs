@@ -123,11 +123,10 @@ impl<T: Target> Target for Cut<T> {
 /// Raises what the store would that does not happen.
 #[cold]
 fn probe(cpu: &mut Cpu, i: &Insn, len: usize) -> Result<(), Raised> {
-    let (linear, stack) = cpu.x87_operand(i, len, Access::Write)?;
     if len == 10 {
-        return cpu.x87_probe80(linear, stack);
+        return cpu.x87_probe80(i);
     }
-    cpu.probe_write(linear, len, stack)
+    cpu.probe_piece(i, 0, len, Access::Write)
 }
 
 /// ST(0) to memory, converted; then pops if `POP`.
