@@ -866,7 +866,9 @@ fn scramble(state: &mut CpuState, random: &mut Random) {
     f.fdp = random.next() & 0x7FFF_FFFF_FFFF;
     f.regs = std::array::from_fn(|_| (random.next(), random.next() as u16));
     f.mxcsr = random.next() as u32 & 0xFFBF;
-    f.xmm = std::array::from_fn(|_| u128::from(random.next()) << 64 | u128::from(random.next()));
+    f.xmm = std::array::from_fn(|_| {
+        (u128::from(random.next()) << 64 | u128::from(random.next())).to_le_bytes()
+    });
     let m = &mut state.msrs;
     m.star = random.next();
     m.lstar = random.next() & 0x7FFF_FFFF_FFFF;

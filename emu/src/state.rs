@@ -86,8 +86,8 @@ pub struct Fpu {
     pub regs: [(u64, u16); 8],
     /// MXCSR.
     pub mxcsr: u32,
-    /// XMM0 to XMM15.
-    pub xmm: [u128; 16],
+    /// XMM0 to XMM15, lowest byte first.
+    pub xmm: [[u8; 16]; 16],
 }
 
 impl Default for Fpu {
@@ -105,7 +105,7 @@ impl Default for Fpu {
             fds: 0,
             regs: [(0, 0); 8],
             mxcsr: 0x1F80,
-            xmm: [0; 16],
+            xmm: [[0; 16]; 16],
         }
     }
 }

@@ -184,6 +184,7 @@ fn fpu_differences(host: &Fpu, own: &Fpu) -> Vec<String> {
     }
     for (n, (a, b)) in host.xmm.iter().zip(&own.xmm).enumerate() {
         if a != b {
+            let (a, b) = (u128::from_le_bytes(*a), u128::from_le_bytes(*b));
             found.push(format!("xmm{n}: host {a:#034x}, own {b:#034x}"));
         }
     }

@@ -254,7 +254,9 @@ fn scramble(state: &mut CpuState, random: &mut Random) {
     fpu.ftw = random.draw() as u8;
     fpu.regs = std::array::from_fn(|_| (random.draw(), random.draw() as u16));
     fpu.mxcsr = random.draw() as u32 & 0xFFBF;
-    fpu.xmm = std::array::from_fn(|_| u128::from(random.draw()) << 64 | u128::from(random.draw()));
+    fpu.xmm = std::array::from_fn(|_| {
+        (u128::from(random.draw()) << 64 | u128::from(random.draw())).to_le_bytes()
+    });
     state.msrs.star = random.draw();
     state.msrs.lstar = random.draw() & 0x7FFF_FFFF_FFFF;
     state.msrs.kernel_gs_base = random.draw() & 0x7FFF_FFFF_FFFF;

@@ -174,8 +174,8 @@ fn sse_and_x87_state_goes_in_and_out() {
         ftw: 0,
         ..Default::default()
     });
-    fpu.xmm[1] = 5 << 64 | 7;
-    fpu.xmm[15] = u128::MAX;
+    fpu.xmm[1] = (5u128 << 64 | 7).to_le_bytes();
+    fpu.xmm[15] = [0xFF; 16];
     let mut input = Input::new(Mode::Long64, &[0x66, 0x0F, 0x6F, 0xC1, 0xD9, 0xE8]); // movdqa xmm0, xmm1; fld1
     input.fpu = Some(fpu.clone());
     let out = run(&input);

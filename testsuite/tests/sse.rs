@@ -4,12 +4,12 @@
 use emu::arch::cpuid::CpuModel;
 use emu::arch::{Gpr, RFlags};
 use emu::insn;
-use emu::state::Fpu;
 use iced_x86::{Code, CpuidFeature, Decoder, DecoderOptions};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use testsuite::case::Place;
+use testsuite::generate::float::{self, ES, MISALIGNED};
 use testsuite::host::{self, Session};
 use testsuite::layout::DATA;
 use testsuite::random::Random;
@@ -25,14 +25,6 @@ const PREFIXED: u64 = 20_000;
 const SHOWN: u64 = 3;
 /// Where the random numbers begin.
 const SEED: u64 = 0x55E2;
-
-/// x87 status word: an unmasked exception waits.
-const ES: u16 = 1 << 7;
-const BUSY: u16 = 1 << 15;
-/// MXCSR: what it starts with.
-const ALL_MASKED: u32 = 0x1F80;
-/// MXCSR: AMD's bit that allows misaligned operands, which no model has.
-const MISALIGNED: u32 = 1 << 17;
 
 /// Extensions that are compared.
 const FEATURES: [CpuidFeature; 5] = [
@@ -109,188 +101,12 @@ fn templates(mode: Mode) -> Vec<(Code, Vec<Template>)> {
     found.into_values().collect()
 }
 
-/// A single: special, near its format's ends, a small integer, or anything.
-fn single(random: &mut Random) -> u32 {
-    let bits = random.draw() as u32;
-    let sign = bits & 1 << 31;
-    let fraction = match random.below(6) {
-        0 => 0,
-        1 => 0x7F_FFFF,
-        2 => 1 << random.below(23),
-        3 => bits & 0x7F_F000,
-        _ => bits & 0x7F_FFFF,
-    };
-    let exponent = |middle: u64, spread: u64, random: &mut Random| {
-        (((middle + random.below(2 * spread + 1) - spread) as u32) & 0xFF) << 23
-    };
-    match random.below(16) {
-        0 => sign,
-        1 => sign | fraction,
-        2 => sign | 0xFF << 23,
-        3 => sign | 0xFF << 23 | 1 << 22 | fraction,
-        4 => sign | 0xFF << 23 | fraction & !(1 << 22) | 1,
-        5 => sign | 1 << 23 | fraction,
-        6 => sign | 0xFE << 23 | fraction,
-        7 | 8 => sign | exponent(0x7F, 3, random) | fraction,
-        9 => ((random.below(64) as i32 - 32) as f32).to_bits(),
-        10 => sign | exponent(0x7F + 31, 3, random) | fraction,
-        11 => sign | exponent(0x7F + 62, 3, random) | fraction,
-        12 => sign | exponent(0x10, 12, random) | fraction,
-        13 => sign | exponent(0xF0, 12, random) | fraction,
-        _ => bits,
-    }
-}
-
-/// A double of the same kinds; also near the ends of a single.
-fn double(random: &mut Random) -> u64 {
-    const QUIET: u64 = 1 << 51;
-    const ALL: u64 = (1 << 52) - 1;
-    let bits = random.draw();
-    let sign = bits & 1 << 63;
-    let fraction = match random.below(7) {
-        0 => 0,
-        1 => ALL,
-        2 => 1 << random.below(52),
-        3 => bits & ALL & !0xFFF_FFFF,
-        // Halfway between singles, or next to it.
-        4 => bits & ALL & !0x1FFF_FFFF | (0x1000_0000 + random.below(3) - 1),
-        _ => bits & ALL,
-    };
-    let exponent = |middle: u64, spread: u64, random: &mut Random| {
-        ((middle + random.below(2 * spread + 1) - spread) & 0x7FF) << 52
-    };
-    match random.below(18) {
-        0 => sign,
-        1 => sign | fraction,
-        2 => sign | 0x7FF << 52,
-        3 => sign | 0x7FF << 52 | QUIET | fraction,
-        4 => sign | 0x7FF << 52 | fraction & !QUIET | 1,
-        5 => sign | 1 << 52 | fraction,
-        6 => sign | 0x7FE << 52 | fraction,
-        7 | 8 => sign | exponent(0x3FF, 3, random) | fraction,
-        9 => (random.below(64) as f64 - 32.0).to_bits(),
-        10 => sign | exponent(0x3FF + 31, 3, random) | fraction,
-        11 => sign | exponent(0x3FF + 62, 3, random) | fraction,
-        12 => sign | exponent(0x40, 60, random) | fraction,
-        13 => sign | exponent(0x7C0, 60, random) | fraction,
-        14 => sign | exponent(0x3FF - 136, 15, random) | fraction,
-        15 => sign | exponent(0x3FF + 127, 3, random) | fraction,
-        _ => bits,
-    }
-}
-
-/// A vector of singles, of doubles, of integers at their limits, or anything.
-fn vector(random: &mut Random) -> u128 {
-    let two = |low: u64, high: u64| u128::from(high) << 64 | u128::from(low);
-    match random.below(28) {
-        0..=11 => (0..4).fold(0, |all, _| all << 32 | u128::from(single(random))),
-        12..=19 => two(double(random), double(random)),
-        20..=22 => {
-            let limits = [0, 1, 0x7F, 0x80, 0xFF];
-            (0..16).fold(0, |all, _| all << 8 | random.pick(&limits))
-        }
-        23 => 0,
-        _ => {
-            // A count of a shift.
-            let count = random.draw() >> random.below(64);
-            two(count, random.draw())
-        }
-    }
-}
-
-/// MXCSR, for the most part with everything masked, or one thing that is not.
-fn mxcsr(random: &mut Random) -> u32 {
-    let masks = match random.below(4) {
-        0 => random.draw() as u32,
-        1 => !(0x80 << random.below(6)),
-        _ => ALL_MASKED,
-    };
-    let modes = match random.below(3) {
-        0 => 0,
-        1 => random.draw() as u32 & 0x6000,
-        _ => random.draw() as u32 & 0xE040,
-    };
-    let flags = match random.below(3) {
-        0 => random.draw() as u32 & 0x3F,
-        _ => 0,
-    };
-    masks & ALL_MASKED | modes | flags
-}
-
-/// A state of both units.
-fn state(random: &mut Random) -> Fpu {
-    let mut fpu = Fpu {
-        mxcsr: mxcsr(random),
-        ..Fpu::default()
-    };
-    let masks = match random.below(4) {
-        0 => random.draw() as u16 & 0x3F,
-        _ => 0x3F,
-    };
-    fpu.fcw = 0x40 | masks | (random.below(16) as u16) << 8;
-    // One in sixteen has an error pending, if its mask allows.
-    let flags = match random.below(8) {
-        0 => random.draw() as u16 & 0x7F,
-        _ => random.draw() as u16 & 0x7F & (masks | 0x40),
-    };
-    fpu.fsw = flags | random.draw() as u16 & 0x7F00;
-    if flags & 0x3F & !masks != 0 {
-        fpu.fsw |= ES | BUSY;
-    }
-    fpu.ftw = random.draw() as u8 & random.draw() as u8;
-    fpu.fop = random.draw() as u16 & 0x7FF;
-    fpu.fip = random.draw() >> 17;
-    fpu.fdp = random.draw() >> 17;
-    for register in &mut fpu.regs {
-        *register = (vector(random) as u64, random.draw() as u16);
-    }
-    for register in &mut fpu.xmm {
-        *register = vector(random);
-    }
-    if random.chance(30) {
-        // Near each other, or equal, or opposite.
-        let value = vector(random);
-        for register in &mut fpu.xmm {
-            let nudge = random.below(3).wrapping_sub(1);
-            let signs = u128::from(random.draw() & 0x8000_0000_8000_0000) << (64 * random.below(2));
-            *register = value.wrapping_add(nudge.into()) ^ signs;
-        }
-    }
-    fpu
-}
-
-/// Bytes of a memory operand: what a vector can be, an MXCSR, an image for FXRSTOR.
-fn operand(random: &mut Random, code: Code) -> Vec<u8> {
-    match code {
-        Code::Ldmxcsr_m32 => loadable_mxcsr(random).to_le_bytes().to_vec(),
-        Code::Fxrstor_m512byte | Code::Fxrstor64_m512byte => {
-            let mut bytes: Vec<u8> = (0..32).flat_map(|_| vector(random).to_le_bytes()).collect();
-            bytes[24..28].copy_from_slice(&loadable_mxcsr(random).to_le_bytes());
-            if random.chance(50) {
-                let fsw = random.draw() as u16 & 0x7F00;
-                bytes[2..4].copy_from_slice(&fsw.to_le_bytes());
-            }
-            bytes
-        }
-        _ => vector(random).to_le_bytes().to_vec(),
-    }
-}
-
-/// An MXCSR, seldom with a reserved bit.
-fn loadable_mxcsr(random: &mut Random) -> u32 {
-    let reserved = match random.below(8) {
-        0 => 1 << (16 + random.below(16)),
-        _ => 0,
-    };
-    (mxcsr(random) | reserved) & !MISALIGNED
-}
-
 /// A case of `code` with its memory operand, if it has one, at `address`.
 fn input(random: &mut Random, mode: Mode, code: Code, bytes: &[u8], address: u64) -> Input {
     let mut input = Input::new(mode, bytes);
     for gpr in &mut input.gpr {
         *gpr = match random.below(3) {
-            0 => u64::from(single(random)),
+            0 => u64::from(float::single(random)),
             1 => random.draw() >> random.below(64),
             _ => !(random.draw() >> random.below(64)),
         };
@@ -300,8 +116,9 @@ fn input(random: &mut Random, mode: Mode, code: Code, bytes: &[u8], address: u64
         input.gpr[pointer as usize] = address;
     }
     input.rflags = RFlags::from_bits_truncate(random.draw()) & RFlags::STATUS;
-    input.memory.push((address, operand(random, code)));
-    input.fpu = Some(Box::new(state(random)));
+    let operand = float::operand(random, code, size(mode, bytes).max(16) as usize);
+    input.memory.push((address, operand));
+    input.fpu = Some(Box::new(float::state(random)));
     input
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use testsuite::case::Place;
+use testsuite::generate::float::{ES, extended};
 use testsuite::host::{self, Session};
 use testsuite::layout::DATA;
 use testsuite::random::Random;
@@ -31,8 +32,7 @@ const SEED: u64 = 0x8087;
 
 /// Status word: rounded up.
 const C1: u16 = 1 << 9;
-/// Status word: an unmasked exception waits.
-const ES: u16 = 1 << 7;
+/// Status word: busy, as an unmasked exception waits.
 const BUSY: u16 = 1 << 15;
 
 /// Codes that are compared with a tolerance.
@@ -70,46 +70,6 @@ fn encodings() -> Vec<(Code, Vec<u8>)> {
     found
 }
 
-/// A value of the stack.
-fn register(random: &mut Random) -> (u64, u16) {
-    let sign = (random.draw() as u16) << 15;
-    let bits = random.draw();
-    let integer = 1 << 63;
-    let sparse = match random.below(5) {
-        0 => 0,
-        1 => u64::MAX >> 1,
-        2 => bits & bits << 7 & 0xFF00_0000_0000_0FFF,
-        3 => bits & 0x7FFF_FF00_0000_0000,
-        _ => bits & u64::MAX >> 1,
-    };
-    let exponent = |middle: u64, spread: u64, random: &mut Random| {
-        (middle + random.below(2 * spread + 1) - spread) as u16 & 0x7FFF
-    };
-    let (sig, exponent) = match random.below(20) {
-        0 => (0, 0),
-        1 => (sparse, 0),
-        2 => (integer | sparse, 0),
-        3 => (integer, 0x7FFF),
-        4 => (integer | 1 << 62 | sparse, 0x7FFF),
-        5 => (integer | sparse >> 2 | 1, 0x7FFF),
-        6 => (sparse, (bits >> 3) as u16 & 0x7FFF),
-        7 => (integer | sparse, exponent(40, 40, random)),
-        8 => (integer | sparse, exponent(0x7FD0, 46, random)),
-        // The ranges of binary32, binary64 and the integers end here.
-        9 => (integer | sparse, exponent(0x3FFF - 127, 30, random)),
-        10 => (integer | sparse, exponent(0x3FFF + 127, 3, random)),
-        11 => (integer | sparse, exponent(0x3FFF - 1023, 60, random)),
-        12 => (integer | sparse, exponent(0x3FFF + 1023, 3, random)),
-        13 => (integer | sparse, exponent(0x3FFF + 15, 4, random)),
-        14 => (integer | sparse, exponent(0x3FFF + 31, 4, random)),
-        15 => (integer | sparse, exponent(0x3FFF + 61, 5, random)),
-        16 | 17 => (integer | sparse, exponent(0x3FFF, 3, random)),
-        18 => (integer | sparse, exponent(0x3FFF, 70, random)),
-        _ => (integer | bits, (bits >> 7) as u16 & 0x7FFF),
-    };
-    (sig, exponent | sign)
-}
-
 /// Bytes at the memory operand: special values of each format, or anything.
 fn operand(random: &mut Random) -> Vec<u8> {
     let bits = random.draw();
@@ -130,7 +90,7 @@ fn operand(random: &mut Random) -> Vec<u8> {
                 .to_vec()
         }
         2 | 3 => {
-            let (sig, head) = register(random);
+            let (sig, head) = extended(random);
             [&sig.to_le_bytes()[..], &head.to_le_bytes()].concat()
         }
         4 => random
@@ -177,11 +137,11 @@ fn state(random: &mut Random) -> Fpu {
         _ => 0xFF,
     };
     for at in 0..8 {
-        fpu.regs[at] = register(random);
+        fpu.regs[at] = extended(random);
     }
     if random.chance(30) {
         // Near each other, or equal.
-        let value = register(random);
+        let value = extended(random);
         for at in 0..8 {
             let nudge = random.below(3).wrapping_sub(1);
             fpu.regs[at] = (

@@ -341,7 +341,7 @@ fn xsave_out(from: &kvm_xsave) -> Fpu {
         (fpu.fcw, fpu.ftw) = (0x37F, 0);
     }
     if present & SSE != 0 {
-        fpu.xmm = std::array::from_fn(|i| u128::from_le_bytes(bytes(area, 160 + 16 * i)));
+        fpu.xmm = std::array::from_fn(|i| bytes(area, 160 + 16 * i));
     }
     fpu
 }
@@ -360,7 +360,7 @@ fn xsave_in(from: &Fpu) -> kvm_xsave {
         put(area, 40 + 16 * i, &sign_exponent.to_le_bytes());
     }
     for (i, xmm) in from.xmm.iter().enumerate() {
-        put(area, 160 + 16 * i, &xmm.to_le_bytes());
+        put(area, 160 + 16 * i, xmm);
     }
     put(area, HEADER * 4, &(X87 | SSE).to_le_bytes());
     xsave
@@ -508,7 +508,7 @@ mod tests {
             ..Fpu::default()
         };
         fpu.regs = std::array::from_fn(|i| (i as u64 + 1, 0x3FFF));
-        fpu.xmm = std::array::from_fn(|i| u128::MAX - i as u128);
+        fpu.xmm = std::array::from_fn(|i| [0xFF - i as u8; 16]);
         let xsave = xsave_in(&fpu);
         assert_eq!(xsave.region[8], 4, "ST(0) is R3");
         assert_eq!(xsave_out(&xsave), fpu);

@@ -406,7 +406,7 @@ impl Cpu {
 
     /// Sixteen bytes at a linear address, if they are at hand.
     #[inline(always)]
-    pub(super) fn read_wide_fast(&self, linear: u64) -> Option<u128> {
+    pub(super) fn read_wide_fast(&self, linear: u64) -> Option<[u8; 16]> {
         let attempt = self.attempt(Access::Read);
         // SAFETY: a TLB entry is a host page mapped as long as the VM lives, and the access is
         // inside it.
@@ -416,7 +416,7 @@ impl Cpu {
 
     /// Writes sixteen bytes at a linear address, if their page is at hand.
     #[inline(always)]
-    pub(super) fn write_wide_fast(&mut self, linear: u64, value: u128) -> Option<()> {
+    pub(super) fn write_wide_fast(&mut self, linear: u64, value: [u8; 16]) -> Option<()> {
         let attempt = self.attempt(Access::Write);
         // SAFETY: as in `read_wide_fast`; write entries are writable host memory.
         self.cached(linear, 16, attempt)

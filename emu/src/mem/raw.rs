@@ -114,7 +114,7 @@ pub unsafe fn store_unaligned(host: *mut u8, len: usize, value: u64) {
 /// `host` is valid for reads of sixteen bytes.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub unsafe fn load_wide(host: *const u8) -> u128 {
+pub unsafe fn load_wide(host: *const u8) -> [u8; 16] {
     let value: std::arch::x86_64::__m128i;
     // SAFETY: reads what the caller vouches for; both types are sixteen bytes of any pattern.
     unsafe {
@@ -129,7 +129,7 @@ pub unsafe fn load_wide(host: *const u8) -> u128 {
 /// `host` is valid for writes of sixteen bytes.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-pub unsafe fn store_wide(host: *mut u8, value: u128) {
+pub unsafe fn store_wide(host: *mut u8, value: [u8; 16]) {
     // SAFETY: writes what the caller vouches for; both types are sixteen bytes of any pattern.
     unsafe {
         let value: std::arch::x86_64::__m128i = std::mem::transmute(value);
@@ -145,10 +145,9 @@ pub use self::{load_bytes as load_unaligned, store_bytes as store_unaligned};
 /// # Safety
 /// `host` is valid for reads of sixteen bytes.
 #[cfg(not(target_arch = "x86_64"))]
-pub unsafe fn load_wide(host: *const u8) -> u128 {
-    // SAFETY: two halves of what the caller vouches for.
-    let (low, high) = unsafe { (load_bytes(host, 8), load_bytes(host.add(8), 8)) };
-    u128::from(high) << 64 | u128::from(low)
+pub unsafe fn load_wide(host: *const u8) -> [u8; 16] {
+    // SAFETY: sixteen bytes, for which the caller vouches.
+    std::array::from_fn(|at| unsafe { u8::load(host.add(at)) })
 }
 
 /// Stores sixteen bytes at any alignment.
@@ -156,11 +155,10 @@ pub unsafe fn load_wide(host: *const u8) -> u128 {
 /// # Safety
 /// `host` is valid for writes of sixteen bytes.
 #[cfg(not(target_arch = "x86_64"))]
-pub unsafe fn store_wide(host: *mut u8, value: u128) {
-    // SAFETY: as for loading.
-    unsafe {
-        store_bytes(host, 8, value as u64);
-        store_bytes(host.add(8), 8, (value >> 64) as u64);
+pub unsafe fn store_wide(host: *mut u8, value: [u8; 16]) {
+    for (at, byte) in value.into_iter().enumerate() {
+        // SAFETY: as for loading.
+        unsafe { u8::store(host.add(at), byte) };
     }
 }
 

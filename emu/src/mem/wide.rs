@@ -13,7 +13,7 @@ impl Cpu {
     /// Reads the instruction's memory operand of sixteen bytes; `aligned` ones that are not are
     /// #GP(0). SDM Vol. 3A, "Exception Conditions of Legacy SIMD Instructions".
     #[inline(always)]
-    pub(crate) fn load_wide(&mut self, i: &Insn, aligned: bool) -> Result<u128, Raised> {
+    pub(crate) fn load_wide(&mut self, i: &Insn, aligned: bool) -> Result<[u8; BYTES], Raised> {
         let linear = self.linear_of(i, BYTES, Access::Read)?;
         if aligned && !linear.is_multiple_of(BYTES as u64) {
             return self.gp(0);
@@ -26,7 +26,7 @@ impl Cpu {
     pub(crate) fn store_wide(
         &mut self,
         i: &Insn,
-        value: u128,
+        value: [u8; BYTES],
         aligned: bool,
     ) -> Result<(), Raised> {
         let linear = self.linear_of(i, BYTES, Access::Write)?;
@@ -38,7 +38,7 @@ impl Cpu {
 
     /// Reads sixteen bytes at a linear address.
     #[inline(always)]
-    pub(crate) fn read_wide(&mut self, linear: u64, stack: bool) -> Result<u128, Raised> {
+    pub(crate) fn read_wide(&mut self, linear: u64, stack: bool) -> Result<[u8; BYTES], Raised> {
         match self.read_wide_fast(linear) {
             Some(value) => Ok(value),
             None => self.read_halves(linear, stack),
@@ -46,13 +46,13 @@ impl Cpu {
     }
 
     #[inline(never)]
-    fn read_halves(&mut self, linear: u64, stack: bool) -> Result<u128, Raised> {
+    fn read_halves(&mut self, linear: u64, stack: bool) -> Result<[u8; BYTES], Raised> {
         if self.wide_needs_probe(linear) {
             self.probe_read(linear, BYTES, stack)?;
         }
         let low: u64 = self.read_linear(linear, stack)?;
         let high: u64 = self.read_linear(self.second(linear), stack)?;
-        Ok(u128::from(high) << 64 | u128::from(low))
+        Ok((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
     }
 
     /// Writes sixteen bytes at a linear address.
@@ -60,7 +60,7 @@ impl Cpu {
     pub(crate) fn write_wide(
         &mut self,
         linear: u64,
-        value: u128,
+        value: [u8; BYTES],
         stack: bool,
     ) -> Result<(), Raised> {
         match self.write_wide_fast(linear, value) {
@@ -70,10 +70,11 @@ impl Cpu {
     }
 
     #[inline(never)]
-    fn write_halves(&mut self, linear: u64, value: u128, stack: bool) -> Result<(), Raised> {
+    fn write_halves(&mut self, linear: u64, value: [u8; BYTES], stack: bool) -> Result<(), Raised> {
         if self.wide_needs_probe(linear) {
             self.probe_write(linear, BYTES, stack)?;
         }
+        let value = u128::from_le_bytes(value);
         self.write_linear(linear, value as u64, stack)?;
         self.write_linear(self.second(linear), (value >> 64) as u64, stack)
     }

@@ -208,7 +208,7 @@ pub fn state(random: &mut Random) -> Fpu {
         };
     }
     for register in &mut fpu.xmm {
-        *register = vector(random);
+        *register = vector(random).to_le_bytes();
     }
     if random.chance(30) {
         neighbours(random, &mut fpu);
@@ -222,7 +222,7 @@ fn neighbours(random: &mut Random, fpu: &mut Fpu) {
     for register in &mut fpu.xmm {
         let nudge = random.below(3).wrapping_sub(1);
         let signs = u128::from(random.draw() & 0x8000_0000_8000_0000) << (64 * random.below(2));
-        *register = value.wrapping_add(nudge.into()) ^ signs;
+        *register = (value.wrapping_add(nudge.into()) ^ signs).to_le_bytes();
     }
     for register in &mut fpu.regs {
         let nudge = random.below(3).wrapping_sub(1);

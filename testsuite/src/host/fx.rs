@@ -41,7 +41,7 @@ impl Fx {
             fx.put(ST + 16 * i + 8, &exponent.to_le_bytes());
         }
         for (i, xmm) in fpu.xmm.iter().enumerate() {
-            fx.put(XMM + 16 * i, &xmm.to_le_bytes());
+            fx.put(XMM + 16 * i, xmm);
         }
         fx
     }
@@ -66,7 +66,7 @@ impl Fx {
             );
         }
         for (i, xmm) in fpu.xmm.iter_mut().enumerate() {
-            *xmm = u128::from_le_bytes(self.get(XMM + 16 * i));
+            *xmm = self.get(XMM + 16 * i);
         }
         fpu
     }

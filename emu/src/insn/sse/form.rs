@@ -21,10 +21,18 @@ pub(super) struct Memory;
 /// Memory of sixteen bytes at any address.
 pub(super) struct Unaligned;
 
-impl<const K: usize> Operand<u128> for Xmm<K> {
+/// Sixteen bytes as one number.
+impl<T: Operand<[u8; 16]>> Operand<u128> for T {
     #[inline(always)]
     fn read(cpu: &mut Cpu, i: &Insn) -> Result<u128, Raised> {
-        Ok(cpu.xmm(i.r[K]))
+        T::read(cpu, i).map(u128::from_le_bytes)
+    }
+}
+
+impl<const K: usize> Operand<[u8; 16]> for Xmm<K> {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<[u8; 16], Raised> {
+        Ok(cpu.xmm_bytes(i.r[K]))
     }
 }
 
@@ -77,16 +85,16 @@ impl<const K: usize> Operand<u16> for Gpr<K> {
     }
 }
 
-impl Operand<u128> for Memory {
+impl Operand<[u8; 16]> for Memory {
     #[inline(always)]
-    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u128, Raised> {
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<[u8; 16], Raised> {
         cpu.load_wide(i, true)
     }
 }
 
-impl Operand<u128> for Unaligned {
+impl Operand<[u8; 16]> for Unaligned {
     #[inline(always)]
-    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u128, Raised> {
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<[u8; 16], Raised> {
         cpu.load_wide(i, false)
     }
 }

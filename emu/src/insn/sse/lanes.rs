@@ -1,6 +1,7 @@
-//! A vector as lanes. The compiler makes host vectors of these loops.
+//! A vector as lanes. The compiler makes host vectors of these loops, as long as they go over bytes in
+//! memory: of a number's shifts and masks it would not.
 
-/// A vector register's contents: 64 bits of MMX, 128 of XMM.
+/// A vector register's contents, lowest byte first: eight bytes of MMX, sixteen of XMM.
 pub(super) trait Lanes: Copy {
     /// Lane by lane, of bytes.
     fn bytes(self, other: Self, f: impl Fn(u8, u8) -> u8) -> Self;
@@ -10,38 +11,42 @@ pub(super) trait Lanes: Copy {
     fn doubles(self, other: Self, f: impl Fn(u32, u32) -> u32) -> Self;
     /// Of quadwords.
     fn quads(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self;
+    /// The low quadword.
+    fn low(self) -> u64;
+    /// A vector with this low quadword, otherwise zeros.
+    fn from_low(low: u64) -> Self;
 }
 
 macro_rules! lanes {
-    ($vector:ty) => {
-        impl Lanes for $vector {
-            #[inline(always)]
-            fn bytes(self, other: Self, f: impl Fn(u8, u8) -> u8) -> Self {
-                let (mut a, b) = (self.to_le_bytes(), other.to_le_bytes());
-                a.iter_mut().zip(b).for_each(|(a, b)| *a = f(*a, b));
-                Self::from_le_bytes(a)
+    ($($name:ident: $lane:ident),*) => {$(
+        #[inline(always)]
+        fn $name(self, other: Self, f: impl Fn($lane, $lane) -> $lane) -> Self {
+            const SIZE: usize = size_of::<$lane>();
+            let lane = |v: &[u8; N], at: usize| {
+                $lane::from_le_bytes(std::array::from_fn(|byte| v[at + byte]))
+            };
+            let mut out = [0; N];
+            for at in (0..N).step_by(SIZE) {
+                let result = f(lane(&self, at), lane(&other, at));
+                out[at..at + SIZE].copy_from_slice(&result.to_le_bytes());
             }
-            #[inline(always)]
-            fn words(self, other: Self, f: impl Fn(u16, u16) -> u16) -> Self {
-                (0..Self::BITS).step_by(16).fold(0, |all, at| {
-                    all | Self::from(f((self >> at) as u16, (other >> at) as u16)) << at
-                })
-            }
-            #[inline(always)]
-            fn doubles(self, other: Self, f: impl Fn(u32, u32) -> u32) -> Self {
-                (0..Self::BITS).step_by(32).fold(0, |all, at| {
-                    all | Self::from(f((self >> at) as u32, (other >> at) as u32)) << at
-                })
-            }
-            #[inline(always)]
-            fn quads(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
-                (0..Self::BITS).step_by(64).fold(0, |all, at| {
-                    all | Self::from(f((self >> at) as u64, (other >> at) as u64)) << at
-                })
-            }
+            out
         }
-    };
+    )*};
 }
 
-lanes!(u64);
-lanes!(u128);
+impl<const N: usize> Lanes for [u8; N] {
+    lanes!(bytes: u8, words: u16, doubles: u32, quads: u64);
+
+    #[inline(always)]
+    fn low(self) -> u64 {
+        u64::from_le_bytes(std::array::from_fn(|byte| self[byte]))
+    }
+
+    #[inline(always)]
+    fn from_low(low: u64) -> Self {
+        let mut out = [0; N];
+        out[..8].copy_from_slice(&low.to_le_bytes());
+        out
+    }
+}

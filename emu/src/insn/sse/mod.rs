@@ -83,15 +83,27 @@ impl Cpu {
         self.fpu.regs[usize::from(r & 7)] = (value, MMX_EXPONENT);
     }
 
-    /// XMM register `r`.
+    /// XMM register `r` as one number.
     #[inline(always)]
     fn xmm(&self, r: u8) -> u128 {
+        u128::from_le_bytes(self.xmm_bytes(r))
+    }
+
+    /// XMM register `r`. Lanes are made of its bytes: from a number, the compiler makes no vector.
+    #[inline(always)]
+    fn xmm_bytes(&self, r: u8) -> [u8; 16] {
         self.fpu.xmm[usize::from(r & 15)]
     }
 
     /// Writes XMM register `r`.
     #[inline(always)]
     fn set_xmm(&mut self, r: u8, value: u128) {
+        self.set_xmm_bytes(r, value.to_le_bytes());
+    }
+
+    /// Writes XMM register `r`.
+    #[inline(always)]
+    fn set_xmm_bytes(&mut self, r: u8, value: [u8; 16]) {
         self.fpu.xmm[usize::from(r & 15)] = value;
     }
 

@@ -4,7 +4,7 @@
 //! Non-temporal hints mean nothing here.
 
 use super::form::{Gpr, Memory, Mm, Operand, Unaligned, Xmm, vector};
-use super::packed::xmm;
+use super::packed::xmm_lanes;
 use crate::arch::segment::Seg;
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
@@ -14,8 +14,8 @@ use crate::mem::Access;
 use crate::mem::raw::Raw;
 
 /// The whole register.
-fn load<S: Operand<u128>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    xmm::<S>(cpu, i, |_, b| b)
+fn load<S: Operand<[u8; 16]>>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    xmm_lanes::<S>(cpu, i, |_, b| b)
 }
 
 /// Its low quadword, the rest is zero.
@@ -48,7 +48,7 @@ fn merge_d(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 fn store<const ALIGNED: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
-    cpu.store_wide(i, cpu.xmm(i.r[1]), ALIGNED)
+    cpu.store_wide(i, cpu.xmm_bytes(i.r[1]), ALIGNED)
 }
 
 fn store_q(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
@@ -199,8 +199,8 @@ fn maskmovq(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 
 fn maskmovdqu(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.sse()?;
-    let (bytes, mask) = (cpu.xmm(i.r[1]), cpu.xmm(i.r[2]));
-    masked(cpu, i, &bytes.to_le_bytes(), &mask.to_le_bytes())
+    let (bytes, mask) = (cpu.xmm_bytes(i.r[1]), cpu.xmm_bytes(i.r[2]));
+    masked(cpu, i, &bytes, &mask)
 }
 
 /// A row whose rule depends on whether operand 0 is a register.

@@ -13,16 +13,17 @@ use crate::insn::form::row;
 pub(super) fn mmx<S: Operand<u64>>(
     cpu: &mut Cpu,
     i: &Insn,
-    f: impl Fn(u64, u64) -> u64,
+    f: impl Fn([u8; 8], [u8; 8]) -> [u8; 8],
 ) -> Result<(), Raised> {
     cpu.mmx()?;
     let b = S::read(cpu, i)?;
     cpu.enter_mmx();
-    cpu.set_mm(i.r[0], f(cpu.mm(i.r[0]), b));
+    let result = f(cpu.mm(i.r[0]).to_le_bytes(), b.to_le_bytes());
+    cpu.set_mm(i.r[0], u64::from_le_bytes(result));
     Ok(())
 }
 
-/// XMM: the same.
+/// XMM: the same, of numbers.
 #[inline(always)]
 pub(super) fn xmm<S: Operand<u128>>(
     cpu: &mut Cpu,
@@ -35,18 +36,42 @@ pub(super) fn xmm<S: Operand<u128>>(
     Ok(())
 }
 
+/// XMM: the same, of lanes.
+#[inline(always)]
+pub(super) fn xmm_lanes<S: Operand<[u8; 16]>>(
+    cpu: &mut Cpu,
+    i: &Insn,
+    f: impl Fn([u8; 16], [u8; 16]) -> [u8; 16],
+) -> Result<(), Raised> {
+    cpu.sse()?;
+    let b = S::read(cpu, i)?;
+    cpu.set_xmm_bytes(i.r[0], f(cpu.xmm_bytes(i.r[0]), b));
+    Ok(())
+}
+
 /// Shift by the immediate, operand 0 being a register of MMX, ...
-fn shift_mmx(cpu: &mut Cpu, i: &Insn, f: impl Fn(u64, u64) -> u64) -> Result<(), Raised> {
+fn shift_mmx(
+    cpu: &mut Cpu,
+    i: &Insn,
+    f: impl Fn([u8; 8], [u8; 8]) -> [u8; 8],
+) -> Result<(), Raised> {
     cpu.mmx()?;
     cpu.enter_mmx();
-    cpu.set_mm(i.r[0], f(cpu.mm(i.r[0]), u64::from(i.imm as u8)));
+    let by = Lanes::from_low(u64::from(i.imm as u8));
+    let result = f(cpu.mm(i.r[0]).to_le_bytes(), by);
+    cpu.set_mm(i.r[0], u64::from_le_bytes(result));
     Ok(())
 }
 
 /// ... or of XMM.
-fn shift_xmm(cpu: &mut Cpu, i: &Insn, f: impl Fn(u128, u128) -> u128) -> Result<(), Raised> {
+fn shift_xmm(
+    cpu: &mut Cpu,
+    i: &Insn,
+    f: impl Fn([u8; 16], [u8; 16]) -> [u8; 16],
+) -> Result<(), Raised> {
     cpu.sse()?;
-    cpu.set_xmm(i.r[0], f(cpu.xmm(i.r[0]), u128::from(i.imm as u8)));
+    let by = Lanes::from_low(u64::from(i.imm as u8));
+    cpu.set_xmm_bytes(i.r[0], f(cpu.xmm_bytes(i.r[0]), by));
     Ok(())
 }
 
@@ -115,30 +140,11 @@ fn distance(a: u64, b: u64) -> u64 {
 }
 
 /// Shifts: the count is all of operand 1's low quadword.
-trait Shift: Lanes {
-    /// The low quadword.
-    fn count(self) -> u64;
-}
-
-impl Shift for u64 {
-    #[inline(always)]
-    fn count(self) -> u64 {
-        self
-    }
-}
-
-impl Shift for u128 {
-    #[inline(always)]
-    fn count(self) -> u64 {
-        self as u64
-    }
-}
-
 macro_rules! shifts {
     ($($name:ident: $lane:ident($bits:literal) |$a:ident, $n:ident| $result:expr, |$b:pat_param| $beyond:expr;)*) => {$(
         #[inline(always)]
-        fn $name<V: Shift>(a: V, by: V) -> V {
-            let count = by.count();
+        fn $name<V: Lanes>(a: V, by: V) -> V {
+            let count = by.low();
             if count >= $bits {
                 return a.$lane(a, |$b, _| $beyond);
             }
@@ -161,20 +167,24 @@ shifts! {
 
 /// Shifts the whole register by bytes.
 #[inline(always)]
-fn pslldq(a: u128, by: u128) -> u128 {
-    a.checked_shl(8 * by.min(16) as u32).unwrap_or(0)
+fn pslldq(a: [u8; 16], by: [u8; 16]) -> [u8; 16] {
+    let bits = 8 * by.low().min(16) as u32;
+    let shifted = u128::from_le_bytes(a).checked_shl(bits);
+    shifted.unwrap_or(0).to_le_bytes()
 }
 
 #[inline(always)]
-fn psrldq(a: u128, by: u128) -> u128 {
-    a.checked_shr(8 * by.min(16) as u32).unwrap_or(0)
+fn psrldq(a: [u8; 16], by: [u8; 16]) -> [u8; 16] {
+    let bits = 8 * by.low().min(16) as u32;
+    let shifted = u128::from_le_bytes(a).checked_shr(bits);
+    shifted.unwrap_or(0).to_le_bytes()
 }
 
 macro_rules! both {
     ($($op:ident: $mmx:ident, $xmm:ident;)*) => {
         &[$(
             vector!(mmx(|a, b| $op(a, b)), Mm<1> | Memory, [$mmx]),
-            vector!(xmm(|a, b| $op(a, b)), Xmm<1> | Memory, [$xmm]),
+            vector!(xmm_lanes(|a, b| $op(a, b)), Xmm<1> | Memory, [$xmm]),
         )*]
     };
 }

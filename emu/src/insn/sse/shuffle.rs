@@ -2,7 +2,7 @@
 //! Unpack Instructions" of each extension.
 
 use super::form::{Gpr, Memory, Mm, Operand, Xmm, vector};
-use super::packed::{mmx, xmm};
+use super::packed::{mmx, xmm, xmm_lanes};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::insn::Row;
@@ -23,19 +23,9 @@ fn interleave<const N: usize>(a: [u8; N], b: [u8; N], width: usize, from: usize)
 
 macro_rules! unpack {
     ($($name:ident: $width:literal, $high:literal;)*) => {$(
-        mod $name {
-            #[inline(always)]
-            pub(super) fn mmx(a: u64, b: u64) -> u64 {
-                let from = if $high { 4 } else { 0 };
-                let out = super::interleave(a.to_le_bytes(), b.to_le_bytes(), $width, from);
-                u64::from_le_bytes(out)
-            }
-            #[inline(always)]
-            pub(super) fn xmm(a: u128, b: u128) -> u128 {
-                let from = if $high { 8 } else { 0 };
-                let out = super::interleave(a.to_le_bytes(), b.to_le_bytes(), $width, from);
-                u128::from_le_bytes(out)
-            }
+        #[inline(always)]
+        fn $name<const N: usize>(a: [u8; N], b: [u8; N]) -> [u8; N] {
+            interleave(a, b, $width, if $high { N / 2 } else { 0 })
         }
     )*};
 }
@@ -44,19 +34,11 @@ unpack! {
     lbw: 1, false;
     lwd: 2, false;
     ldq: 4, false;
+    lqdq: 8, false;
     hbw: 1, true;
     hwd: 2, true;
     hdq: 4, true;
-}
-
-#[inline(always)]
-fn lqdq(a: u128, b: u128) -> u128 {
-    b << 64 | a & u128::from(u64::MAX)
-}
-
-#[inline(always)]
-fn hqdq(a: u128, b: u128) -> u128 {
-    b >> 64 << 64 | a >> 64
+    hqdq: 8, true;
 }
 
 /// The low unpack of MMX reads 32 bits of memory.
@@ -64,41 +46,44 @@ fn hqdq(a: u128, b: u128) -> u128 {
 fn low<S: Operand<u32>>(
     cpu: &mut Cpu,
     i: &Insn,
-    f: impl Fn(u64, u64) -> u64,
+    f: impl Fn([u8; 8], [u8; 8]) -> [u8; 8],
 ) -> Result<(), Raised> {
     cpu.mmx()?;
-    let b = S::read(cpu, i)?;
+    let b = u64::from(S::read(cpu, i)?);
     cpu.enter_mmx();
-    cpu.set_mm(i.r[0], f(cpu.mm(i.r[0]), b.into()));
+    let result = f(cpu.mm(i.r[0]).to_le_bytes(), b.to_le_bytes());
+    cpu.set_mm(i.r[0], u64::from_le_bytes(result));
     Ok(())
 }
 
-/// Lanes of `width` bits of `a` (low half) and `b` (high half), narrowed by `f`.
+/// Lanes of `a` (low half) and `b` (high half), as signed, narrowed to the nearest there is.
 macro_rules! pack {
-    ($name:ident, $vector:ty, $wide:ty as $signed:ty, $narrow:ty, $to:ty) => {
+    ($($name:ident: $wide:ty => $narrow:ty;)*) => {$(
         #[inline(always)]
-        fn $name(a: $vector, b: $vector) -> $vector {
-            const WIDE: u32 = <$wide>::BITS;
-            const NARROW: u32 = <$narrow>::BITS;
-            let lanes = <$vector>::BITS / WIDE;
-            let lane = |v: $vector, n: u32| {
-                let value = (v >> (n * WIDE)) as $wide as $signed;
-                let clamped = value.clamp(<$to>::MIN as $signed, <$to>::MAX as $signed);
-                <$vector>::from(clamped as $narrow)
-            };
-            (0..lanes).fold(0, |all, n| {
-                all | lane(a, n) << (n * NARROW) | lane(b, n) << ((n + lanes) * NARROW)
-            })
+        fn $name<const N: usize>(a: [u8; N], b: [u8; N]) -> [u8; N] {
+            const WIDE: usize = size_of::<$wide>();
+            const NARROW: usize = size_of::<$narrow>();
+            let mut out = [0; N];
+            for (half, v) in [a, b].into_iter().enumerate() {
+                for lane in 0..N / WIDE {
+                    let bytes = std::array::from_fn(|byte| v[lane * WIDE + byte]);
+                    let value = <$wide>::from_le_bytes(bytes);
+                    let least = <$wide>::from(<$narrow>::MIN);
+                    let clamped = value.clamp(least, <$narrow>::MAX.into()) as $narrow;
+                    let to = half * N / 2 + lane * NARROW;
+                    out[to..to + NARROW].copy_from_slice(&clamped.to_le_bytes());
+                }
+            }
+            out
         }
-    };
+    )*};
 }
 
-pack!(packsswb_mmx, u64, u16 as i16, u8, i8);
-pack!(packsswb_xmm, u128, u16 as i16, u8, i8);
-pack!(packssdw_mmx, u64, u32 as i32, u16, i16);
-pack!(packssdw_xmm, u128, u32 as i32, u16, i16);
-pack!(packuswb_mmx, u64, u16 as i16, u8, u8);
-pack!(packuswb_xmm, u128, u16 as i16, u8, u8);
+pack! {
+    packsswb: i16 => i8;
+    packssdw: i32 => i16;
+    packuswb: i16 => u8;
+}
 
 /// The four lanes of `bits` bits that the immediate chooses.
 #[inline(always)]
@@ -188,10 +173,24 @@ fn signs(v: u128, bits: u32, lanes: u32) -> u64 {
     })
 }
 
+/// The sign bits of eight bytes: the product has the one of byte n at bit 56 + n.
+#[inline(always)]
+fn byte_signs(v: u64) -> u64 {
+    (v & 0x8080_8080_8080_8080).wrapping_mul(0x0002_0408_1020_4081) >> 56
+}
+
 fn pmovmskb_mmx<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     cpu.mmx()?;
     cpu.enter_mmx();
-    let mask = signs(cpu.mm(i.r[1]).into(), 8, 8);
+    let mask = byte_signs(cpu.mm(i.r[1]));
+    cpu.set_reg(i.r[0], W::from_u64(mask));
+    Ok(())
+}
+
+fn pmovmskb_xmm<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    cpu.sse()?;
+    let v = cpu.xmm(i.r[1]);
+    let mask = byte_signs(v as u64) | byte_signs((v >> 64) as u64) << 8;
     cpu.set_reg(i.r[0], W::from_u64(mask));
     Ok(())
 }
@@ -205,26 +204,26 @@ fn movmsk<W: Raw, const BITS: u32>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 
 #[rustfmt::skip]
 pub(in crate::insn) const ROWS: &[Row] = &[
-    vector!(low(lbw::mmx), Mm<1> | Memory, [Punpcklbw_mm_mmm32]),
-    vector!(low(lwd::mmx), Mm<1> | Memory, [Punpcklwd_mm_mmm32]),
-    vector!(low(ldq::mmx), Mm<1> | Memory, [Punpckldq_mm_mmm32]),
-    vector!(mmx(hbw::mmx), Mm<1> | Memory, [Punpckhbw_mm_mmm64]),
-    vector!(mmx(hwd::mmx), Mm<1> | Memory, [Punpckhwd_mm_mmm64]),
-    vector!(mmx(hdq::mmx), Mm<1> | Memory, [Punpckhdq_mm_mmm64]),
-    vector!(xmm(lbw::xmm), Xmm<1> | Memory, [Punpcklbw_xmm_xmmm128]),
-    vector!(xmm(lwd::xmm), Xmm<1> | Memory, [Punpcklwd_xmm_xmmm128]),
-    vector!(xmm(ldq::xmm), Xmm<1> | Memory, [Punpckldq_xmm_xmmm128, Unpcklps_xmm_xmmm128]),
-    vector!(xmm(lqdq), Xmm<1> | Memory, [Punpcklqdq_xmm_xmmm128, Unpcklpd_xmm_xmmm128]),
-    vector!(xmm(hbw::xmm), Xmm<1> | Memory, [Punpckhbw_xmm_xmmm128]),
-    vector!(xmm(hwd::xmm), Xmm<1> | Memory, [Punpckhwd_xmm_xmmm128]),
-    vector!(xmm(hdq::xmm), Xmm<1> | Memory, [Punpckhdq_xmm_xmmm128, Unpckhps_xmm_xmmm128]),
-    vector!(xmm(hqdq), Xmm<1> | Memory, [Punpckhqdq_xmm_xmmm128, Unpckhpd_xmm_xmmm128]),
-    vector!(mmx(packsswb_mmx), Mm<1> | Memory, [Packsswb_mm_mmm64]),
-    vector!(xmm(packsswb_xmm), Xmm<1> | Memory, [Packsswb_xmm_xmmm128]),
-    vector!(mmx(packssdw_mmx), Mm<1> | Memory, [Packssdw_mm_mmm64]),
-    vector!(xmm(packssdw_xmm), Xmm<1> | Memory, [Packssdw_xmm_xmmm128]),
-    vector!(mmx(packuswb_mmx), Mm<1> | Memory, [Packuswb_mm_mmm64]),
-    vector!(xmm(packuswb_xmm), Xmm<1> | Memory, [Packuswb_xmm_xmmm128]),
+    vector!(low(lbw), Mm<1> | Memory, [Punpcklbw_mm_mmm32]),
+    vector!(low(lwd), Mm<1> | Memory, [Punpcklwd_mm_mmm32]),
+    vector!(low(ldq), Mm<1> | Memory, [Punpckldq_mm_mmm32]),
+    vector!(mmx(hbw), Mm<1> | Memory, [Punpckhbw_mm_mmm64]),
+    vector!(mmx(hwd), Mm<1> | Memory, [Punpckhwd_mm_mmm64]),
+    vector!(mmx(hdq), Mm<1> | Memory, [Punpckhdq_mm_mmm64]),
+    vector!(xmm_lanes(lbw), Xmm<1> | Memory, [Punpcklbw_xmm_xmmm128]),
+    vector!(xmm_lanes(lwd), Xmm<1> | Memory, [Punpcklwd_xmm_xmmm128]),
+    vector!(xmm_lanes(ldq), Xmm<1> | Memory, [Punpckldq_xmm_xmmm128, Unpcklps_xmm_xmmm128]),
+    vector!(xmm_lanes(lqdq), Xmm<1> | Memory, [Punpcklqdq_xmm_xmmm128, Unpcklpd_xmm_xmmm128]),
+    vector!(xmm_lanes(hbw), Xmm<1> | Memory, [Punpckhbw_xmm_xmmm128]),
+    vector!(xmm_lanes(hwd), Xmm<1> | Memory, [Punpckhwd_xmm_xmmm128]),
+    vector!(xmm_lanes(hdq), Xmm<1> | Memory, [Punpckhdq_xmm_xmmm128, Unpckhps_xmm_xmmm128]),
+    vector!(xmm_lanes(hqdq), Xmm<1> | Memory, [Punpckhqdq_xmm_xmmm128, Unpckhpd_xmm_xmmm128]),
+    vector!(mmx(packsswb), Mm<1> | Memory, [Packsswb_mm_mmm64]),
+    vector!(xmm_lanes(packsswb), Xmm<1> | Memory, [Packsswb_xmm_xmmm128]),
+    vector!(mmx(packssdw), Mm<1> | Memory, [Packssdw_mm_mmm64]),
+    vector!(xmm_lanes(packssdw), Xmm<1> | Memory, [Packssdw_xmm_xmmm128]),
+    vector!(mmx(packuswb), Mm<1> | Memory, [Packuswb_mm_mmm64]),
+    vector!(xmm_lanes(packuswb), Xmm<1> | Memory, [Packuswb_xmm_xmmm128]),
     vector!(pshufw(), Mm<1> | Memory, [Pshufw_mm_mmm64_imm8]),
     vector!(pshufd(), Xmm<1> | Memory, [Pshufd_xmm_xmmm128_imm8]),
     vector!(pshuflw(), Xmm<1> | Memory, [Pshuflw_xmm_xmmm128_imm8]),
@@ -239,8 +238,8 @@ pub(in crate::insn) const ROWS: &[Row] = &[
     row!(plain: pextrw_xmm::<u64>, [Pextrw_r64_xmm_imm8]),
     row!(plain: pmovmskb_mmx::<u32>, [Pmovmskb_r32_mm]),
     row!(plain: pmovmskb_mmx::<u64>, [Pmovmskb_r64_mm]),
-    row!(plain: movmsk::<u32, 8>, [Pmovmskb_r32_xmm]),
-    row!(plain: movmsk::<u64, 8>, [Pmovmskb_r64_xmm]),
+    row!(plain: pmovmskb_xmm::<u32>, [Pmovmskb_r32_xmm]),
+    row!(plain: pmovmskb_xmm::<u64>, [Pmovmskb_r64_xmm]),
     row!(plain: movmsk::<u32, 32>, [Movmskps_r32_xmm]),
     row!(plain: movmsk::<u64, 32>, [Movmskps_r64_xmm]),
     row!(plain: movmsk::<u32, 64>, [Movmskpd_r32_xmm]),

@@ -113,12 +113,12 @@ fn fxsave<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
         put(ST + 16 * n + 8, &exponent.to_le_bytes());
     }
     for (n, value) in fpu.xmm.iter().enumerate() {
-        put(X87 + 16 * n, &value.to_le_bytes());
+        put(X87 + 16 * n, value);
     }
     let end = cpu.fx_end();
     let stack = i.seg() == Seg::Ss as usize;
     for (at, chunk) in (0..).step_by(PIECE).zip(image[..end].chunks_exact(PIECE)) {
-        let value = u128::from_le_bytes(chunk.try_into().unwrap_or_default());
+        let value = chunk.try_into().unwrap_or_default();
         let linear = cpu.linear_of_piece(i, at, PIECE, Access::Write)?;
         cpu.write_wide(linear, value, stack)?;
     }
@@ -136,7 +136,7 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
         .zip(image[..end].chunks_exact_mut(PIECE))
     {
         let linear = cpu.linear_of_piece(i, at, PIECE, Access::Read)?;
-        chunk.copy_from_slice(&cpu.read_wide(linear, stack)?.to_le_bytes());
+        chunk.copy_from_slice(&cpu.read_wide(linear, stack)?);
     }
     let word = |at: usize| u16::from_le_bytes([image[at], image[at + 1]]);
     let quad = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap_or_default());
@@ -167,7 +167,7 @@ fn fxrstor<const WIDE: bool>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     }
     for n in 0..(end - X87) / 16 {
         let at = X87 + 16 * n;
-        fpu.xmm[n] = u128::from(quad(at + 8)) << 64 | u128::from(quad(at));
+        fpu.xmm[n].copy_from_slice(&image[at..at + 16]);
     }
     Ok(())
 }

@@ -139,13 +139,13 @@ fn an_unmasked_exception_wants_a_handler() {
         bench.cpu.fpu.mxcsr = 0x1F80 & !((ZE | IE) << 7);
         bench.cpu.fpu.ftw = 0;
         let one = u128::from(1f32.to_bits());
-        bench.cpu.fpu.xmm[0] = one << 96 | one << 64 | one << 32 | one;
+        bench.cpu.fpu.xmm[0] = (one << 96 | one << 64 | one << 32 | one).to_le_bytes();
         let before = bench.cpu.fpu;
         assert_eq!(bench.execute(DIVPS), Err(Exception::new(vector)));
         assert_eq!(bench.cpu.fpu.mxcsr, before.mxcsr | ZE);
         assert_eq!(bench.cpu.fpu.xmm, before.xmm);
         // The x87 becomes MMX although the conversion fails.
-        bench.cpu.fpu.xmm[1] = u128::MAX;
+        bench.cpu.fpu.xmm[1] = [0xFF; 16];
         assert_eq!(bench.execute(CVTPS2PI), Err(Exception::new(vector)));
         assert_eq!(bench.cpu.fpu.mxcsr, before.mxcsr | ZE | IE);
         assert_eq!((bench.cpu.fpu.ftw, bench.cpu.fpu.regs), (0xFF, before.regs));
@@ -158,7 +158,7 @@ fn an_unmasked_exception_wants_a_handler() {
 fn written(mut bench: Bench, fxsave: &[u8]) -> usize {
     const FILL: u8 = 0x5A;
     bench.write(OPERAND, &[FILL; 512]);
-    bench.cpu.fpu.xmm = [u128::MAX; 16];
+    bench.cpu.fpu.xmm = [[0xFF; 16]; 16];
     assert_eq!(bench.execute(fxsave), Ok(()));
     let kept = |at: &u64| bench.read(OPERAND + at, 1) == u64::from(FILL);
     512 - (0..512).rev().take_while(kept).count()
