@@ -34,6 +34,7 @@ const SERIAL: [&str; 2] = ["com1", "com2"];
 /// # Errors
 /// For mistakes on the command line and failures of the host, each in one line.
 pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
+    check_start(options)?;
     let engine = open(session.engine.unwrap_or(Engine::Tcg))?;
     let mut target = Target {
         board: board_options(options, session.memory)?,
@@ -71,6 +72,25 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     })
 }
 
+fn without_bios(options: &Options) -> bool {
+    options.bios.as_deref() == Some(Path::new("none"))
+}
+
+/// What means nothing without a kernel comes with one.
+fn check_start(options: &Options) -> Result<(), CliError> {
+    let needs_kernel = [
+        ("-initrd", options.initrd.is_some()),
+        ("-append", options.append.is_some()),
+        ("-bios none", without_bios(options)),
+    ];
+    match needs_kernel.iter().find(|(_, given)| *given) {
+        Some((given, _)) if options.kernel.is_none() => {
+            Err(CliError::Usage(format!("{given} needs -kernel")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Firmware, or what starts the kernel without one.
 fn start_up(options: &Options, target: &mut Target) -> Result<Option<Boot>, RunError> {
     let firmware = Firmware::new(&options.firmware_dirs);
@@ -80,16 +100,7 @@ fn start_up(options: &Options, target: &mut Target) -> Result<Option<Boot>, RunE
     }
     let line = options.append.as_deref().unwrap_or_default();
     let placed = match &options.kernel {
-        None => {
-            let loose = [
-                ("-initrd", options.initrd.is_some()),
-                ("-append", options.append.is_some()),
-            ];
-            if let Some((given, _)) = loose.iter().find(|(_, is_given)| *is_given) {
-                return Err(CliError::Usage(format!("{given} needs -kernel")).into());
-            }
-            None
-        }
+        None => None,
         Some(kernel) => {
             let request = Request {
                 kernel,
@@ -100,12 +111,8 @@ fn start_up(options: &Options, target: &mut Target) -> Result<Option<Boot>, RunE
             Some(request.place()?)
         }
     };
-    let without_bios = options.bios.as_deref() == Some(Path::new("none"));
+    let without_bios = without_bios(options);
     let Some(placed) = placed else {
-        if without_bios {
-            let text = "-bios none needs -kernel: there is nothing else to start";
-            return Err(CliError::Usage(text.into()).into());
-        }
         target.parts.bios = firmware.bios(bios(options))?;
         return Ok(None);
     };

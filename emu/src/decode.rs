@@ -1,8 +1,7 @@
 //! From bytes to [`Insn`]: what iced decoded, in the compact form the rules work on.
 
 use iced_x86::{
-    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind,
-    Register,
+    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register,
 };
 
 use crate::arch::cpuid::{CpuModel, Feature};
@@ -256,6 +255,8 @@ pub(crate) fn cut_off(model: &CpuModel, mode: Mode, bytes: &[u8]) -> DecodeError
         [0xC4 | 0xC5 | 0x62, ..] if bitness == 64 => return DecodeError::MoreBytes,
         // The x87's register forms end here; iced says otherwise of some that are not there.
         [0xD8..=0xDF, 0xC0..=0xFF] => return DecodeError::Invalid,
+        // UD1 and UD0 are known by their opcodes.
+        [0x0F, 0xB9 | 0xFF, ..] => return DecodeError::Invalid,
         [0x9A | 0xEA, ..] if rest.len() <= far_pointer => return DecodeError::MoreBytes,
         [0x82, ..] => (1, Some(0x80)),
         [0xD4 | 0xD5, ..] => (1, Some(0xB0)),
@@ -290,23 +291,27 @@ pub(crate) fn cut_off(model: &CpuModel, mode: Mode, bytes: &[u8]) -> DecodeError
 /// Whether the instruction that starts with `bytes` is longer, by itself or as a member of its
 /// group, the operands of which begin at `modrm`.
 fn wants_more(model: &CpuModel, mode: Mode, bytes: &[u8], modrm: usize) -> bool {
-    match decode(model, mode, bytes, 0) {
-        // A member of a group that is not there is as long as the others.
-        Err(DecodeError::Invalid) if modrm < bytes.len() => (0..8).any(|member| {
-            let mut other = bytes.to_vec();
-            other[modrm] = other[modrm] & 0xC7 | member << 3;
-            let decoded = decode(model, mode, &other, 0);
-            matches!(decoded, Err(DecodeError::MoreBytes))
-        }),
-        Ok(_) | Err(DecodeError::Invalid) => false,
-        Err(_) => (0..=u8::MAX).any(|next| {
+    // A member of a group that is not there is as long as the others.
+    let as_member = || {
+        modrm < bytes.len()
+            && (0..8).any(|member| {
+                let mut other = bytes.to_vec();
+                other[modrm] = other[modrm] & 0xC7 | member << 3;
+                let decoded = decode(model, mode, &other, 0);
+                matches!(decoded, Err(DecodeError::MoreBytes))
+            })
+    };
+    let by_itself = || {
+        (0..=u8::MAX).any(|next| {
             let mut whole = [next; MAX_LEN];
             whole[..bytes.len()].copy_from_slice(bytes);
-            match decode(model, mode, &whole, 0) {
-                Ok((_, iced)) => !matches!(iced.mnemonic(), Mnemonic::Ud0 | Mnemonic::Ud1),
-                Err(error) => error != DecodeError::Invalid,
-            }
-        }),
+            !matches!(decode(model, mode, &whole, 0), Err(DecodeError::Invalid))
+        })
+    };
+    match decode(model, mode, bytes, 0) {
+        Ok(_) => false,
+        Err(DecodeError::Invalid) => as_member(),
+        Err(_) => by_itself() || as_member(),
     }
 }
 

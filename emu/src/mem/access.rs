@@ -78,11 +78,10 @@ impl Cpu {
 
     /// Reads the instruction's memory operand of sixteen bytes, or fails without a cause.
     #[inline(always)]
-    pub(crate) fn load_wide_fast(&mut self, i: &Insn) -> Result<u128, Raised> {
+    pub(crate) fn load_wide_fast(&mut self, i: &Insn) -> Result<[u8; 16], Raised> {
         let host = self.fast_host(i, 16, Access::Read)?;
-        // SAFETY: as in `load_fast`; each half is aligned where the whole is.
-        let (low, high) = unsafe { (u64::load(host), u64::load(host.add(8))) };
-        Ok(u128::from(high) << 64 | u128::from(low))
+        // SAFETY: as in `load_fast`.
+        Ok(unsafe { load_wide(host) })
     }
 
     /// Writes the instruction's memory operand, or fails without a cause.

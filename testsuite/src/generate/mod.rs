@@ -8,7 +8,7 @@ use emu::arch::cpuid::CpuModel;
 use emu::arch::{Gpr, RFlags};
 use iced_x86::{
     Code, CpuidFeature, DecoderOptions, Encoder, FlowControl, Instruction, InstructionInfoFactory,
-    Mnemonic, OpCodeOperandKind, OpKind, Register,
+    Mnemonic, OpCodeOperandKind,
 };
 
 use crate::layout::{CODE, CODE_END, INT3, PAGE, SELF_MODIFYING};
@@ -93,38 +93,12 @@ pub fn skipped(instruction: &Instruction) -> Option<&'static str> {
         M::Fxsave | M::Fxsave64 | M::Fxrstor | M::Fxrstor64 => {
             Some("its image holds the host's own MXCSR_MASK: see tests/sse.rs")
         }
-        _ if wraps_by_pieces(instruction) => {
-            Some("pieces of a large operand wrap at the address size, which is not modelled")
-        }
         M::Int1 => Some("a hypervisor below may leave RIP at INT1 itself"),
         M::Xbegin | M::Xend | M::Xabort | M::Xtest => Some("transactions"),
         _ if far_transfer(instruction) || loads_segment(instruction) => {
             Some("loads segments from the kernel's descriptor tables")
         }
         _ => None,
-    }
-}
-
-/// Operands the processor accesses in pieces, each of which ends the address at 32 bits: at the end
-/// of 4 GiB the software CPU goes on behind it instead.
-fn wraps_by_pieces(instruction: &Instruction) -> bool {
-    use Mnemonic as M;
-    let short = |register: Register| register.is_gpr32() || register == Register::EIP;
-    let narrow = short(instruction.memory_base()) || short(instruction.memory_index());
-    match instruction.mnemonic() {
-        M::Maskmovq | M::Maskmovdqu => instruction.op0_kind() != OpKind::MemorySegRDI,
-        M::Fxsave
-        | M::Fxsave64
-        | M::Fxrstor
-        | M::Fxrstor64
-        | M::Fnsave
-        | M::Frstor
-        | M::Fnstenv
-        | M::Fldenv
-        | M::Fbld
-        | M::Fbstp => narrow,
-        M::Fld | M::Fstp => narrow && instruction.memory_size().size() == 10,
-        _ => false,
     }
 }
 

@@ -120,9 +120,9 @@ impl Operand<u16> for Memory {
     }
 }
 
-impl Operand<u128> for Fast {
+impl Operand<[u8; 16]> for Fast {
     #[inline(always)]
-    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u128, Raised> {
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<[u8; 16], Raised> {
         cpu.load_wide_fast(i)
     }
 }
