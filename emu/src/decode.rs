@@ -254,9 +254,8 @@ pub(crate) fn cut_off(model: &CpuModel, mode: Mode, bytes: &[u8]) -> DecodeError
         [] | [0x0F] | [0x0F, 0x38 | 0x3A] => return DecodeError::MoreBytes,
         [0xC4 | 0xC5 | 0x62, ..] if bitness == 64 => return DecodeError::MoreBytes,
         // The x87's register forms end here; iced says otherwise of some that are not there.
-        [0xD8..=0xDF, 0xC0..=0xFF] => return DecodeError::Invalid,
         // UD1 and UD0 are known by their opcodes.
-        [0x0F, 0xB9 | 0xFF, ..] => return DecodeError::Invalid,
+        [0xD8..=0xDF, 0xC0..=0xFF] | [0x0F, 0xB9 | 0xFF, ..] => return DecodeError::Invalid,
         [0x9A | 0xEA, ..] if rest.len() <= far_pointer => return DecodeError::MoreBytes,
         [0x82, ..] => (1, Some(0x80)),
         [0xD4 | 0xD5, ..] => (1, Some(0xB0)),

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod bulk;
+mod host;
 pub mod linear;
 pub mod paging;
 pub mod raw;

@@ -1,14 +1,11 @@
 //! Loads, stores and compare-exchanges on host memory that a guest shares with others.
 //!
-//! Aligned accesses are single-copy atomic; unaligned ones are as the host's processor makes them, or
-//! go byte by byte, as the architecture permits. Nothing here is a plain Rust access: other vCPUs and
+//! Aligned accesses are single-copy atomic; unaligned ones are as the host's processor makes them (see
+//! `mem/host`), or go byte by byte, as the architecture permits. Nothing here is a plain Rust access: other vCPUs and
 //! devices write the same bytes.
-// UNSAFETY: raw host pointers into guest memory, from the TLB or the memory map; `asm!` where Rust has
-// no unaligned access that others may race with.
+// UNSAFETY: raw host pointers into guest memory, from the TLB or the memory map.
 #![expect(unsafe_code, reason = "guest memory is reached by host pointers")]
 
-#[cfg(target_arch = "x86_64")]
-use std::arch::asm;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::width::Width;
@@ -59,108 +56,6 @@ raw!(u8, AtomicU8);
 raw!(u16, AtomicU16);
 raw!(u32, AtomicU32);
 raw!(u64, AtomicU64);
-
-/// Loads `len` (1 to 8) bytes at any alignment.
-///
-/// # Safety
-/// `host` is valid for reads of `len` bytes.
-#[cfg(target_arch = "x86_64")]
-pub unsafe fn load_unaligned(host: *const u8, len: usize) -> u64 {
-    let value: u64;
-    // SAFETY: each reads as many bytes as the caller vouches for, and does nothing else.
-    unsafe {
-        match len {
-            8 => {
-                asm!("mov {0}, [{1}]", out(reg) value, in(reg) host, options(nostack, readonly, preserves_flags));
-            }
-            4 => {
-                asm!("mov {0:e}, [{1}]", out(reg) value, in(reg) host, options(nostack, readonly, preserves_flags));
-            }
-            2 => {
-                asm!("movzx {0:e}, word ptr [{1}]", out(reg) value, in(reg) host, options(nostack, readonly, preserves_flags));
-            }
-            _ => return load_bytes(host, len),
-        }
-    }
-    value
-}
-
-/// Stores the low `len` (1 to 8) bytes of `value` at any alignment.
-///
-/// # Safety
-/// `host` is valid for writes of `len` bytes.
-#[cfg(target_arch = "x86_64")]
-pub unsafe fn store_unaligned(host: *mut u8, len: usize, value: u64) {
-    // SAFETY: each writes as many bytes as the caller vouches for, and does nothing else.
-    unsafe {
-        match len {
-            8 => {
-                asm!("mov [{1}], {0}", in(reg) value, in(reg) host, options(nostack, preserves_flags));
-            }
-            4 => {
-                asm!("mov [{1}], {0:e}", in(reg) value, in(reg) host, options(nostack, preserves_flags));
-            }
-            2 => {
-                asm!("mov [{1}], {0:x}", in(reg) value, in(reg) host, options(nostack, preserves_flags));
-            }
-            _ => store_bytes(host, len, value),
-        }
-    }
-}
-
-/// Loads sixteen bytes at any alignment.
-///
-/// # Safety
-/// `host` is valid for reads of sixteen bytes.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-pub unsafe fn load_wide(host: *const u8) -> [u8; 16] {
-    let value: std::arch::x86_64::__m128i;
-    // SAFETY: reads what the caller vouches for; both types are sixteen bytes of any pattern.
-    unsafe {
-        asm!("movups {0}, [{1}]", out(xmm_reg) value, in(reg) host, options(nostack, readonly, preserves_flags));
-        std::mem::transmute(value)
-    }
-}
-
-/// Stores sixteen bytes at any alignment.
-///
-/// # Safety
-/// `host` is valid for writes of sixteen bytes.
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-pub unsafe fn store_wide(host: *mut u8, value: [u8; 16]) {
-    // SAFETY: writes what the caller vouches for; both types are sixteen bytes of any pattern.
-    unsafe {
-        let value: std::arch::x86_64::__m128i = std::mem::transmute(value);
-        asm!("movups [{1}], {0}", in(xmm_reg) value, in(reg) host, options(nostack, preserves_flags));
-    }
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-pub use self::{load_bytes as load_unaligned, store_bytes as store_unaligned};
-
-/// Loads sixteen bytes at any alignment.
-///
-/// # Safety
-/// `host` is valid for reads of sixteen bytes.
-#[cfg(not(target_arch = "x86_64"))]
-pub unsafe fn load_wide(host: *const u8) -> [u8; 16] {
-    // SAFETY: sixteen bytes, for which the caller vouches.
-    std::array::from_fn(|at| unsafe { u8::load(host.add(at)) })
-}
-
-/// Stores sixteen bytes at any alignment.
-///
-/// # Safety
-/// `host` is valid for writes of sixteen bytes.
-#[cfg(not(target_arch = "x86_64"))]
-pub unsafe fn store_wide(host: *mut u8, value: [u8; 16]) {
-    for (at, byte) in value.into_iter().enumerate() {
-        // SAFETY: as for loading.
-        unsafe { u8::store(host.add(at), byte) };
-    }
-}
 
 /// Loads `len` (1 to 8) bytes, little endian, one by one.
 ///

@@ -8,6 +8,7 @@ mod costs;
 mod disks;
 mod grub;
 mod kernels;
+mod loaders;
 mod logs;
 mod programs;
 
