@@ -12,9 +12,10 @@ use devices::backend::chardev::Chardev;
 use devices::board::BoardOptions;
 use devices::board::build::Parts;
 
+use crate::control::Control;
 use crate::exits::{Exit, ExitKind};
 use crate::guest;
-use crate::machine::{Machine, MachineConfig, Outcome, Stopper, VmError, timed};
+use crate::machine::{Machine, MachineConfig, Outcome, VmError, timed};
 
 /// Port and size of the debug-exit device the guest ends through.
 const DEBUG_EXIT: (u16, u16) = (0x501, 4);
@@ -142,8 +143,8 @@ pub fn run(
     };
     let mut machine = Machine::new(config, accel)?;
     machine.exits().record();
-    let stopper = machine.stopper();
-    let (outcome, took) = timed(|| within(run.limit, &stopper, || machine.run()));
+    let control = machine.control();
+    let (outcome, took) = timed(|| within(run.limit, &control, || machine.run()));
     let outcome = outcome?;
     let exits = machine.exits().take_record();
     let serial = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -165,7 +166,7 @@ pub fn run(
 /// Runs `f`, and stops the machine if it has not returned within `limit`.
 fn within<T>(
     limit: Duration,
-    stopper: &Stopper,
+    control: &Control,
     f: impl FnOnce() -> Result<T, VmError>,
 ) -> Result<T, VmError> {
     let (ended, end) = channel::<()>();
@@ -173,7 +174,7 @@ fn within<T>(
         let watchdog = thread::Builder::new().name("watchdog".into());
         watchdog.spawn_scoped(scope, move || {
             if end.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                stopper.stop();
+                control.quit();
             }
         })?;
         let result = f();

@@ -6,13 +6,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use accel::{Accel, AccelError, CpuModel, CpuState, Kick, Vcpu, VcpuExit, Vm, VmConfig};
 use devices::Clock;
-use devices::backend::chardev::Chardev;
 use devices::board::build::{Board, BoardError, Event, Listener, Parts};
 use devices::board::{BoardOptions, Processor};
 use devices::chips::CpuSignal;
@@ -20,6 +19,7 @@ use devices::memory_map::{MemoryMap, Target};
 use emu::io::{ApicRefused, CpuIo, Pending};
 use emu::memory::{Block, MapError, Range};
 
+use crate::control::{Control, Job, News, Pause};
 use crate::exits::{Exit, ExitKind, Exits};
 use crate::time::{InstructionTime, WallTime};
 
@@ -57,6 +57,8 @@ pub struct MachineConfig {
     pub no_shutdown: bool,
     /// What is in memory, and the processor's state, when the machine starts without firmware.
     pub boot: Option<Boot>,
+    /// The machine waits for [`Machine::resume`] before its first instruction (`-S`).
+    pub paused: bool,
     /// Looks over the shoulder of software CPUs.
     pub observer: Option<accel::MakeObserver>,
 }
@@ -72,6 +74,7 @@ impl MachineConfig {
             no_reboot: false,
             no_shutdown: false,
             boot: None,
+            paused: false,
             observer: None,
         }
     }
@@ -99,7 +102,7 @@ pub enum Outcome {
         /// It was a triple fault.
         triple_fault: bool,
     },
-    /// [`Stopper::stop`] was called.
+    /// [`Control::quit`] was called.
     Stopped,
 }
 
@@ -120,13 +123,16 @@ pub struct Machine {
     no_reboot: bool,
     no_shutdown: bool,
     boot: Option<Boot>,
+    paused: Option<Pause>,
+    watchers: Vec<mpsc::Sender<News>>,
 }
 
 /// What the vCPU's callbacks, the timer's thread and the machine's owner share.
-struct Shared {
+pub(crate) struct Shared {
     board: Board,
     vm: Arc<dyn Vm>,
     clock: Clock,
+    wall_time: Option<Arc<WallTime>>,
     virtual_time: Option<Arc<InstructionTime>>,
     exits: Exits,
     kick: OnceLock<Arc<dyn Kick>>,
@@ -143,12 +149,15 @@ struct Wake {
     changed: Condvar,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Wanted {
+#[derive(Default)]
+pub(crate) struct Wanted {
     /// Something may be deliverable.
     signal: bool,
     event: Option<Event>,
-    stop: bool,
+    /// The run shall end.
+    pub(crate) quit: bool,
+    /// What other threads ask.
+    pub(crate) jobs: Vec<Job>,
 }
 
 /// The deadline the timer's thread sleeps to.
@@ -170,9 +179,14 @@ impl Machine {
         let virtual_time = config
             .icount
             .map(|shift| Arc::new(InstructionTime::new(shift)));
-        let clock = match &virtual_time {
-            Some(time) => Clock::new(Arc::clone(time) as _),
-            None => Clock::new(Arc::new(WallTime::default())),
+        let wall_time = match virtual_time {
+            Some(_) => None,
+            None => Some(Arc::new(WallTime::default())),
+        };
+        let clock = match (&virtual_time, &wall_time) {
+            (Some(time), _) => Clock::new(Arc::clone(time) as _),
+            (None, Some(time)) => Clock::new(Arc::clone(time) as _),
+            (None, None) => Clock::new(Arc::new(WallTime::default())),
         };
         let options = BoardOptions {
             processor: told(&config.cpu),
@@ -191,6 +205,7 @@ impl Machine {
             board,
             vm,
             clock,
+            wall_time,
             virtual_time,
             exits: Exits::default(),
             kick: OnceLock::new(),
@@ -222,8 +237,13 @@ impl Machine {
             no_reboot: config.no_reboot,
             no_shutdown: config.no_shutdown,
             boot: config.boot,
+            paused: None,
+            watchers: Vec::new(),
         };
         machine.start()?;
+        if config.paused {
+            machine.pause(Pause::Prelaunch);
+        }
         Ok(machine)
     }
 
@@ -245,21 +265,56 @@ impl Machine {
         Ok(self.vcpu.state()?)
     }
 
-    /// Where input for a device is fed from another thread, through its character backend.
-    pub fn input(&self, device: &'static str, chardev: Chardev) -> Input {
-        Input {
-            shared: Arc::downgrade(&self.shared),
-            device,
-            chardev,
+    /// This machine, as other threads reach it.
+    pub fn control(&self) -> Control {
+        Control::new(&self.shared)
+    }
+
+    /// Why the machine stands still, if it does.
+    pub fn paused(&self) -> Option<Pause> {
+        self.paused
+    }
+
+    /// Stops the processor and guest time.
+    pub fn pause(&mut self, why: Pause) {
+        if self.paused.replace(why).is_none()
+            && let Some(time) = &self.shared.wall_time
+        {
+            time.pause();
         }
+        self.tell(News::Paused(why));
     }
 
-    /// What stops this machine from another thread.
-    pub fn stopper(&self) -> Stopper {
-        Stopper(Arc::downgrade(&self.shared))
+    /// Goes on.
+    pub fn resume(&mut self) {
+        if self.paused.take().is_none() {
+            return;
+        }
+        if let Some(time) = &self.shared.wall_time {
+            time.resume();
+        }
+        self.shared.poll();
+        self.shared.timer.unpark();
+        self.tell(News::Resumed);
     }
 
-    /// Runs until the guest or [`Stopper::stop`] ends it.
+    /// Tells when the machine stops and goes on, from now on.
+    pub fn watch(&mut self) -> mpsc::Receiver<News> {
+        let (sender, receiver) = mpsc::channel();
+        self.watchers.push(sender);
+        receiver
+    }
+
+    fn tell(&mut self, news: News) {
+        self.watchers.retain(|watcher| watcher.send(news).is_ok());
+    }
+
+    /// As the reset button: takes effect before the next instruction.
+    pub fn request_reset(&mut self) {
+        self.shared.want(|wanted| wanted.event = Some(Event::Reset));
+    }
+
+    /// Runs until the guest or [`Control::quit`] ends it.
     ///
     /// # Errors
     /// For host errors and exits nobody can serve.
@@ -283,14 +338,21 @@ impl Machine {
         let shared = Arc::clone(&self.shared);
         shared.poll();
         loop {
+            if let Some(outcome) = self.attend()? {
+                return Ok(outcome);
+            }
+            if self.paused.is_some() {
+                shared.wait(|_| false);
+                continue;
+            }
             tracing::trace!(target: "exits", "run");
-            let exit = self.vcpu.run()?;
-            match exit {
+            match self.vcpu.run()? {
                 VcpuExit::Halted => {
                     shared.note(ExitKind::Halt);
-                    shared.wait();
+                    shared.wait_halted();
                 }
-                VcpuExit::Kicked | VcpuExit::Debug(_) => {}
+                VcpuExit::Kicked => {}
+                VcpuExit::Debug(stop) => self.pause(Pause::Debug(stop)),
                 VcpuExit::TripleFault => {
                     shared.note(ExitKind::TripleFault);
                     if self.no_reboot {
@@ -302,28 +364,28 @@ impl Machine {
             if shared.virtual_time.is_some() {
                 shared.poll();
             }
-            let wanted = shared.wake.take();
-            match wanted.event {
-                Some(Event::Exit(status)) => return Ok(Outcome::Exit(status)),
-                Some(Event::PowerOff) if self.no_shutdown => {
-                    if !wanted.stop {
-                        shared.wait_for_stop();
-                    }
-                    return Ok(Outcome::Stopped);
-                }
-                Some(Event::PowerOff) => return Ok(Outcome::PowerOff),
-                Some(Event::Reset) if self.no_reboot => {
-                    return Ok(Outcome::Reset {
-                        triple_fault: false,
-                    });
-                }
-                Some(Event::Reset) => self.reset()?,
-                None => {}
-            }
-            if wanted.stop {
-                return Ok(Outcome::Stopped);
-            }
         }
+    }
+
+    /// Does what devices and other threads want; returns how the run ends, if it does.
+    fn attend(&mut self) -> Result<Option<Outcome>, VmError> {
+        let wanted = self.shared.wake.take();
+        match wanted.event {
+            Some(Event::Exit(status)) => return Ok(Some(Outcome::Exit(status))),
+            Some(Event::PowerOff) if self.no_shutdown => self.pause(Pause::Shutdown),
+            Some(Event::PowerOff) => return Ok(Some(Outcome::PowerOff)),
+            Some(Event::Reset) if self.no_reboot => {
+                return Ok(Some(Outcome::Reset {
+                    triple_fault: false,
+                }));
+            }
+            Some(Event::Reset) => self.reset()?,
+            None => {}
+        }
+        for job in wanted.jobs {
+            job(self);
+        }
+        Ok(wanted.quit.then_some(Outcome::Stopped))
     }
 
     fn reset(&mut self) -> Result<(), VmError> {
@@ -349,39 +411,6 @@ impl Machine {
         (boot.enter)(&mut state);
         self.vcpu.set_state(&state)?;
         Ok(())
-    }
-}
-
-/// Feeds input to a device of a machine from another thread.
-#[derive(Clone)]
-pub struct Input {
-    shared: Weak<Shared>,
-    device: &'static str,
-    chardev: Chardev,
-}
-
-impl Input {
-    /// Feeds bytes; returns how many were taken (the rest: try again later), `None` if the machine
-    /// is gone.
-    pub fn feed(&self, bytes: &[u8]) -> Option<usize> {
-        let shared = self.shared.upgrade()?;
-        let taken = self.chardev.feed(bytes);
-        let deadline = shared.board.poll_device(self.device);
-        shared.arm(deadline);
-        Some(taken)
-    }
-}
-
-/// Stops a machine from another thread.
-#[derive(Clone)]
-pub struct Stopper(Weak<Shared>);
-
-impl Stopper {
-    /// Makes [`Machine::run`] return soon.
-    pub fn stop(&self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.want(|wanted| wanted.stop = true);
-        }
     }
 }
 
@@ -463,14 +492,20 @@ impl Shared {
         }
     }
 
-    fn want(&self, change: impl FnOnce(&mut Wanted)) {
+    /// Input for a device has come.
+    pub(crate) fn poll_device(&self, name: &str) {
+        let deadline = self.board.poll_device(name);
+        self.arm(deadline);
+    }
+
+    pub(crate) fn want(&self, change: impl FnOnce(&mut Wanted)) {
         change(&mut self.wake.lock());
         self.wake.changed.notify_all();
         self.kick();
     }
 
     /// Waits, halted, until something may be deliverable.
-    fn wait(&self) {
+    fn wait_halted(&self) {
         if let Some(time) = &self.virtual_time {
             // What is pending now cannot wake it, or the processor would not have halted.
             if let Some(deadline) = self.board.next_deadline() {
@@ -478,21 +513,13 @@ impl Shared {
                 return;
             }
         }
-        let mut wanted = self.wake.lock();
-        while !(wanted.signal || wanted.stop || wanted.event.is_some()) {
-            wanted = self
-                .wake
-                .changed
-                .wait(wanted)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        wanted.signal = false;
+        self.wait(|wanted| wanted.signal);
     }
 
-    /// The machine is off: waits for [`Stopper::stop`].
-    fn wait_for_stop(&self) {
+    /// Waits until there is something to attend to, or `also`.
+    fn wait(&self, also: impl Fn(&Wanted) -> bool) {
         let mut wanted = self.wake.lock();
-        while !wanted.stop {
+        while !(wanted.quit || wanted.event.is_some() || !wanted.jobs.is_empty() || also(&wanted)) {
             wanted = self
                 .wake
                 .changed

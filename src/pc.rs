@@ -16,9 +16,10 @@ use crate::boot::start::Request;
 use crate::cli::{CliError, Engine, Options};
 use crate::console::Console;
 use crate::console::terminal::Raw;
+use crate::control::Control;
 use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
-use crate::machine::{Boot, Machine, MachineConfig, Outcome, Stopper};
+use crate::machine::{Boot, Machine, MachineConfig, Outcome};
 use crate::run::{RunError, Session, open};
 use crate::{calendar, drives, firmware_options};
 
@@ -63,7 +64,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         ..MachineConfig::new(board, parts, session.cpu)
     };
     let mut machine = Machine::new(config, engine.as_ref())?;
-    stop_on_signals(machine.stopper())?;
+    stop_on_signals(machine.control())?;
     // Until the end of this function, however it is left.
     let _raw = connect_console(&machine, &backends)?;
     Ok(match machine.run()? {
@@ -214,24 +215,24 @@ fn connect_console(machine: &Machine, backends: &Backends) -> Result<Option<Raw>
     let raw = Raw::enter(!stdio.mux)?;
     let input = stdio
         .device
-        .map(|device| machine.input(device, stdio.chardev.clone()));
+        .map(|device| machine.control().input(device, stdio.chardev.clone()));
     let console = Console {
         input,
         escapes: stdio.mux,
-        stopper: machine.stopper(),
+        control: machine.control(),
     };
     console.start()?;
     Ok(raw)
 }
 
 /// Signals that end programs end the run, so that the terminal is put back and images are whole.
-fn stop_on_signals(stopper: Stopper) -> io::Result<()> {
+fn stop_on_signals(control: Control) -> io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
     let thread = thread::Builder::new().name("signals".into());
     let wait = move || {
         for signal in signals.forever() {
             tracing::warn!(target: "machine", "terminating on signal {signal}");
-            stopper.stop();
+            control.quit();
         }
     };
     thread.spawn(wait).map(drop)

@@ -7,19 +7,54 @@ use std::time::{Duration, Instant};
 use accel::VirtualTime;
 use devices::time::TimeSource;
 
-/// Wall time: the host's monotonic clock since the machine was built.
+/// Wall time: the host's monotonic clock since the machine was built, without the time it was paused.
 #[derive(Debug)]
-pub struct WallTime(Instant);
+pub struct WallTime {
+    start: Instant,
+    /// Nanoseconds paused so far.
+    lost: AtomicU64,
+    /// The time it stands at, in nanoseconds; [`NEVER`] if it runs.
+    stands_at: AtomicU64,
+}
 
 impl Default for WallTime {
     fn default() -> Self {
-        Self(Instant::now())
+        Self {
+            start: Instant::now(),
+            lost: AtomicU64::new(0),
+            stands_at: AtomicU64::new(NEVER),
+        }
+    }
+}
+
+impl WallTime {
+    fn running_ns(&self) -> u64 {
+        let passed = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        passed.saturating_sub(self.lost.load(Ordering::Acquire))
+    }
+
+    /// Stands still from now on.
+    pub fn pause(&self) {
+        self.stands_at.store(self.running_ns(), Ordering::Release);
+    }
+
+    /// Goes on from where it stands.
+    pub fn resume(&self) {
+        let stood_at = self.stands_at.load(Ordering::Acquire);
+        if stood_at != NEVER {
+            let lost = self.running_ns().saturating_sub(stood_at);
+            self.lost.fetch_add(lost, Ordering::AcqRel);
+            self.stands_at.store(NEVER, Ordering::Release);
+        }
     }
 }
 
 impl TimeSource for WallTime {
     fn now_ns(&self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        match self.stands_at.load(Ordering::Acquire) {
+            NEVER => self.running_ns(),
+            stands_at => stands_at,
+        }
     }
 }
 
@@ -71,5 +106,28 @@ impl TimeSource for InstructionTime {
     fn now_ns(&self) -> u64 {
         let run = self.instructions.retired.load(Ordering::Acquire) << self.shift;
         run.saturating_add(self.skipped.load(Ordering::Acquire))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread::sleep;
+
+    #[test]
+    fn wall_time_stands_still_while_paused() {
+        let time = WallTime::default();
+        time.pause();
+        let stood = time.now_ns();
+        sleep(Duration::from_millis(20));
+        assert_eq!(time.now_ns(), stood);
+        time.resume();
+        let after = time.now_ns();
+        assert!(
+            after >= stood && after - stood < 15_000_000,
+            "{stood} {after}"
+        );
+        sleep(Duration::from_millis(2));
+        assert!(time.now_ns() >= after + 2_000_000);
     }
 }

@@ -10,7 +10,7 @@ use std::io::{self, Read, Write};
 use std::thread;
 use std::time::Duration;
 
-use crate::machine::{Input, Stopper};
+use crate::control::{Control, Input};
 use escape::{Escape, Key};
 
 /// How long the reader waits when the guest has not taken what came before. It loses nothing: it
@@ -24,7 +24,7 @@ pub struct Console {
     /// Ctrl-A is an escape; otherwise everything goes to the guest.
     pub escapes: bool,
     /// Ends the run.
-    pub stopper: Stopper,
+    pub control: Control,
 }
 
 impl Console {
@@ -63,7 +63,7 @@ impl Console {
                     Some(Key::Quit) => {
                         self.feed(&bytes);
                         say("twin86: terminated");
-                        self.stopper.stop();
+                        self.control.quit();
                         return;
                     }
                     Some(Key::Say(text)) => say(text),

@@ -41,11 +41,11 @@ fn machine(rom: Vec<u8>, no_reboot: bool) -> Machine {
 /// Runs a guest for at most `time`; it must stop within a second of being told to.
 fn run_for(code: &[u8], no_reboot: bool, time: Duration) -> Outcome {
     let mut machine = machine(rom(code), no_reboot);
-    let stopper = machine.stopper();
+    let control = machine.control();
     let (done, told) = std::sync::mpsc::channel::<()>();
     let watch = thread::spawn(move || {
         let early = told.recv_timeout(time).is_ok();
-        stopper.stop();
+        control.quit();
         (early, Instant::now())
     });
     let outcome = machine.run().expect("no host error");

@@ -214,11 +214,11 @@ fn stopped(accel: &dyn Accel, code: &[u8], icount: Option<u32>) -> Outcome {
         )
     };
     let mut machine = Machine::new(config, accel).expect("a machine");
-    let stopper = machine.stopper();
+    let control = machine.control();
     std::thread::scope(|scope| {
         scope.spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
-            stopper.stop();
+            control.quit();
         });
         machine.run().expect("a run")
     })

@@ -1,0 +1,253 @@
+//! Guest memory as a debugger sees it: by linear address, without faults, without a trace in accessed
+//! and dirty bits, without an effect on devices.
+//!
+//! SDM Vol. 3A, chapter "Paging". The CPU's own walk (`emu`) checks rights and sets bits; this one only
+//! looks, on both engines.
+
+use std::sync::Arc;
+
+use accel::CpuState;
+use devices::memory_map::MemoryMap;
+use emu::arch::{Cr0, Cr4, Efer};
+
+/// Entry bit: present.
+pub const PRESENT: u64 = 1 << 0;
+/// Entry bit: maps a large page.
+const LARGE: u64 = 1 << 7;
+/// Address bits of an entry of 64 bits.
+const ADDRESS: u64 = 0x000F_FFFF_FFFF_F000;
+/// Bytes of the smallest page.
+const PAGE: u64 = 4096;
+
+/// A mapped page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its first linear address.
+    pub linear: u64,
+    /// Its first physical address.
+    pub physical: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its entry, as it lies in the table.
+    pub entry: u64,
+    /// The bits writable, user (and no-execute, bit 63) of all levels together: a page is writable or
+    /// for the user if every level says so, not executable if one says so.
+    pub rights: u64,
+}
+
+/// One level of the tables: how many address bits an entry covers below it.
+struct Level {
+    shift: u32,
+    /// Address bits that choose an entry.
+    bits: u32,
+    /// Whether an entry may map a page.
+    large: bool,
+}
+
+/// Guest memory under the paging of a processor's state.
+pub struct Memory {
+    map: Arc<MemoryMap>,
+    levels: &'static [Level],
+    entry_bytes: u64,
+    root: u64,
+}
+
+const LEVELS_32: &[Level] = &[level(22, 10, false), level(12, 10, false)];
+const LEVELS_32_PSE: &[Level] = &[level(22, 10, true), level(12, 10, false)];
+const LEVELS_PAE: &[Level] = &[level(30, 2, false), level(21, 9, true), level(12, 9, false)];
+const LEVELS_LONG: &[Level] = &[
+    level(39, 9, false),
+    level(30, 9, true),
+    level(21, 9, true),
+    level(12, 9, false),
+];
+
+const fn level(shift: u32, bits: u32, large: bool) -> Level {
+    Level { shift, bits, large }
+}
+
+/// Entry bits: writable, user.
+const ALLOWING: u64 = 6;
+/// Entry bit: no instruction fetch.
+const NO_EXECUTE: u64 = 1 << 63;
+
+impl Memory {
+    /// The memory of `map` under the paging of `state`.
+    pub fn new(map: Arc<MemoryMap>, state: &CpuState) -> Self {
+        let (levels, entry_bytes, root): (&[Level], _, _) = if !state.cr0.contains(Cr0::PG) {
+            (&[], 0, 0)
+        } else if !state.cr4.contains(Cr4::PAE) {
+            let pse = state.cr4.contains(Cr4::PSE);
+            let levels = if pse { LEVELS_32_PSE } else { LEVELS_32 };
+            (levels, 4, state.cr3 & 0xFFFF_F000)
+        } else if state.efer.contains(Efer::LMA) {
+            (LEVELS_LONG, 8, state.cr3 & ADDRESS)
+        } else {
+            (LEVELS_PAE, 8, state.cr3 & 0xFFFF_FFE0)
+        };
+        Self {
+            map,
+            levels,
+            entry_bytes,
+            root,
+        }
+    }
+
+    /// Whether linear addresses are translated.
+    pub fn paged(&self) -> bool {
+        !self.levels.is_empty()
+    }
+
+    /// The physical address behind a linear one, if its page is present.
+    pub fn translate(&self, linear: u64) -> Option<u64> {
+        let page = self.page(linear)?;
+        Some(page.physical + (linear - page.linear))
+    }
+
+    /// The page that holds a linear address, if it is present. Without paging, every page is there.
+    pub fn page(&self, linear: u64) -> Option<Page> {
+        if !self.paged() {
+            let linear = linear & !(PAGE - 1);
+            return Some(Page {
+                linear,
+                physical: linear,
+                size: PAGE,
+                entry: PRESENT | ALLOWING,
+                rights: ALLOWING,
+            });
+        }
+        let (mut table, mut rights) = (self.root, ALLOWING);
+        for level in self.levels {
+            let index = linear >> level.shift & ((1 << level.bits) - 1);
+            let entry = self.entry(table, index)?;
+            rights = self.combined(rights, entry, level);
+            if level.shift == 12 || level.large && entry & LARGE != 0 {
+                return Some(self.mapped(linear, entry, rights, level));
+            }
+            table = entry & ADDRESS;
+        }
+        None
+    }
+
+    /// Calls `f` with every page that is present, in ascending order of the tables' indices, until it
+    /// returns false.
+    pub fn pages(&self, mut f: impl FnMut(Page) -> bool) {
+        if self.paged() {
+            self.walk(self.levels, self.root, 0, ALLOWING, &mut f);
+        }
+    }
+
+    fn walk(
+        &self,
+        levels: &[Level],
+        table: u64,
+        linear: u64,
+        rights: u64,
+        f: &mut dyn FnMut(Page) -> bool,
+    ) -> bool {
+        let Some((level, below)) = levels.split_first() else {
+            return true;
+        };
+        for index in 0..1 << level.bits {
+            let Some(entry) = self.entry(table, index) else {
+                continue;
+            };
+            let linear = canonical(linear | index << level.shift, self.levels);
+            let rights = self.combined(rights, entry, level);
+            let is_page = level.shift == 12 || level.large && entry & LARGE != 0;
+            let goes_on = if is_page {
+                f(self.mapped(linear, entry, rights, level))
+            } else {
+                self.walk(below, entry & ADDRESS, linear, rights, f)
+            };
+            if !goes_on {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Entry `index` of a table, if it is present.
+    fn entry(&self, table: u64, index: u64) -> Option<u64> {
+        let mut bytes = [0; 8];
+        let width = self.entry_bytes as usize;
+        let at = table + index * self.entry_bytes;
+        self.map.bus_master().read(at, &mut bytes[..width]);
+        let entry = u64::from_le_bytes(bytes);
+        (entry & PRESENT != 0).then_some(entry)
+    }
+
+    /// The rights of a page under `entry`. PAE's page-directory-pointer entries have none.
+    fn combined(&self, rights: u64, entry: u64, level: &Level) -> u64 {
+        if level.bits == 2 {
+            return rights;
+        }
+        rights & (entry | !ALLOWING) | entry & NO_EXECUTE
+    }
+
+    fn mapped(&self, linear: u64, entry: u64, rights: u64, level: &Level) -> Page {
+        let size = 1 << level.shift;
+        let high = if level.shift == 22 {
+            // PSE-36: SDM Vol. 3A, "32-Bit Paging".
+            (entry >> 13 & 0xFF) << 32
+        } else {
+            0
+        };
+        let address = if self.entry_bytes == 4 {
+            entry & 0xFFFF_F000
+        } else {
+            entry & ADDRESS
+        };
+        Page {
+            linear: linear & !(size - 1),
+            physical: address & !(size - 1) | high,
+            size,
+            entry,
+            rights,
+        }
+    }
+
+    /// Reads at a linear address; returns how many bytes could be read before a page that is not there.
+    pub fn read(&self, linear: u64, data: &mut [u8]) -> usize {
+        self.each_page(linear, data.len(), |physical, part| {
+            self.map.cpu().read(physical, &mut data[part]);
+        })
+    }
+
+    /// Writes at a linear address, past every write protection but a ROM's; returns how many bytes
+    /// were written before a page that is not there.
+    pub fn write(&self, linear: u64, data: &[u8]) -> usize {
+        self.each_page(linear, data.len(), |physical, part| {
+            self.map.cpu().write(physical, &data[part]);
+        })
+    }
+
+    fn each_page(
+        &self,
+        linear: u64,
+        len: usize,
+        mut f: impl FnMut(u64, std::ops::Range<usize>),
+    ) -> usize {
+        let mut done = 0;
+        while done < len {
+            let at = linear.wrapping_add(done as u64);
+            let Some(physical) = self.translate(at) else {
+                break;
+            };
+            let left = (PAGE - at % PAGE) as usize;
+            let part = done..len.min(done + left);
+            done = part.end;
+            f(physical, part);
+        }
+        done
+    }
+}
+
+/// A linear address made of the indices of `levels`, with its upper bits as the processor wants them.
+fn canonical(linear: u64, levels: &[Level]) -> u64 {
+    if levels.len() == 4 {
+        ((linear << 16) as i64 >> 16) as u64
+    } else {
+        linear
+    }
+}
