@@ -152,6 +152,8 @@ pub struct Cpu {
     /// Pages code was translated from: guest page number to a bit for each 64 bytes that hold code.
     pub(crate) code_pages: HashMap<u64, u64>,
     pub(crate) code_writes: Vec<CodeWrite>,
+    /// [`CpuIo::pending`] may show something: the board has signalled since it was last empty.
+    pub(crate) events_possible: bool,
     /// The jump cache and links are stale: a translation of code addresses changed.
     pub(crate) forget_jumps: bool,
     /// Instructions retired when the present run of instructions began; see [`Cpu::tsc`].
@@ -220,6 +222,7 @@ impl Cpu {
             attention,
             code_pages: HashMap::new(),
             code_writes: Vec::new(),
+            events_possible: true,
             forget_jumps: false,
             retired: 0,
             keep_resume_flag: false,
@@ -320,8 +323,10 @@ impl Cpu {
         } else if changed.intersects(RFlags::AC) {
             self.update_privilege();
         }
-        if changed.intersects(RFlags::TF | RFlags::IF | RFlags::RF) {
-            self.attention.set_own(Signals::EVENT);
+        let set = changed & self.system_flags;
+        let opens = set.contains(RFlags::IF) && self.events_possible;
+        if opens || set.intersects(RFlags::TF | RFlags::RF) {
+            self.recheck_events();
         }
     }
 
@@ -503,7 +508,7 @@ impl Cpu {
 
     /// Makes the loop look at events before the next instruction.
     pub(crate) fn recheck_events(&self) {
-        self.attention.set_own(Signals::EVENT);
+        self.attention.set_own(Signals::CHECK);
     }
 
     /// The time-stamp counter as RDTSC shows it. In virtual time the instruction must run alone.

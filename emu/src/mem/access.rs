@@ -655,17 +655,46 @@ impl Cpu {
         *held |= granules;
     }
 
-    /// The physical address and host bytes of code at `linear`, up to the end of its page.
-    pub(crate) fn fetch(&mut self, linear: u64) -> Result<(u64, CodeBytes), Raised> {
+    /// The physical address of code at `linear`.
+    #[inline]
+    pub(crate) fn code_address(&mut self, linear: u64) -> Result<u64, Raised> {
+        match self.cached_code(linear) {
+            Some(physical) => Ok(physical),
+            None => self.walk_to_code(linear),
+        }
+    }
+
+    /// The physical address of code at `linear`, if that is known without a walk.
+    #[inline(always)]
+    pub(crate) fn cached_code(&self, linear: u64) -> Option<u64> {
+        self.tlb.code(self.fetch_privilege(), linear)
+    }
+
+    fn fetch_privilege(&self) -> Privilege {
+        match self.privilege {
+            Privilege::UserAligned => Privilege::User,
+            Privilege::SupervisorAc => Privilege::Supervisor,
+            other => other,
+        }
+    }
+
+    #[inline(never)]
+    fn walk_to_code(&mut self, linear: u64) -> Result<u64, Raised> {
         if self.long_mode() && !canonical(linear) {
             return self.gp(0);
         }
-        let privilege = match self.privilege {
-            Privilege::UserAligned => Privilege::User,
-            other => other,
-        };
+        let privilege = self.fetch_privilege();
         let translation = self.translate(linear, Access::Execute, privilege)?;
         let physical = translation.physical & self.memory.a20_mask();
+        if self.memory.find(physical).is_some() {
+            let global = translation.global;
+            self.tlb.fill_code(privilege, linear, physical, global);
+        }
+        Ok(physical)
+    }
+
+    /// The bytes of code at a physical address, up to the end of its page.
+    pub(crate) fn code_bytes(&mut self, physical: u64) -> CodeBytes {
         let left = (PAGE - physical % PAGE) as usize;
         let len = left.min(CodeBytes::WINDOW);
         let mut bytes = CodeBytes {
@@ -673,28 +702,23 @@ impl Cpu {
             len,
             device: false,
         };
-        match self.memory.find(physical) {
-            Some(range) => {
-                let host = range
-                    .block
-                    .host
-                    .as_ptr()
-                    .wrapping_add((range.offset + (physical - range.start)) as usize);
-                for (at, byte) in bytes.bytes[..len].iter_mut().enumerate() {
-                    // SAFETY: `find` returned a range that holds the page.
-                    *byte = unsafe { u8::load(host.add(at)) };
-                }
+        let Some(range) = self.memory.find(physical) else {
+            bytes.len = len.min(crate::decode::MAX_LEN);
+            bytes.device = true;
+            for (at, byte) in bytes.bytes[..bytes.len].iter_mut().enumerate() {
+                self.io
+                    .mmio_read(physical + at as u64, std::slice::from_mut(byte));
             }
-            None => {
-                bytes.len = len.min(crate::decode::MAX_LEN);
-                bytes.device = true;
-                for (at, byte) in bytes.bytes[..bytes.len].iter_mut().enumerate() {
-                    self.io
-                        .mmio_read(physical + at as u64, std::slice::from_mut(byte));
-                }
-            }
+            return bytes;
+        };
+        let offset = range.offset + (physical - range.start);
+        let host = range.block.host.as_ptr().wrapping_add(offset as usize);
+        for (at, chunk) in (0..).step_by(8).zip(bytes.bytes[..len].chunks_mut(8)) {
+            // SAFETY: `find` returned a range that holds the page, to the end of which `len` goes.
+            let value = unsafe { load_unaligned(host.add(at), chunk.len()) };
+            chunk.copy_from_slice(&value.to_le_bytes()[..chunk.len()]);
         }
-        Ok((physical, bytes))
+        bytes
     }
 
     /// Reads guest physical memory as a page walk does; what is no memory reads as all ones.

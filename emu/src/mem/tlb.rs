@@ -1,4 +1,4 @@
-//! The translation look-aside buffer: linear page to host address.
+//! The translation look-aside buffer: linear page to host address, and of code to physical address.
 //!
 //! Direct-mapped, in one table for each pair of privilege and access kind, so that a hit means the
 //! access is allowed. SDM Vol. 3A, "Caching Translation Information".
@@ -41,8 +41,8 @@ const KINDS: usize = 3;
 struct Entry {
     /// Linear page address, or [`INVALID`].
     tag: u64,
-    /// Host address minus linear address.
-    addend: usize,
+    /// Host address minus linear address; for instruction fetch, physical address minus linear one.
+    addend: u64,
 }
 
 /// All slots of all tables.
@@ -112,6 +112,31 @@ impl Tlb {
         page_host: *mut u8,
         global: bool,
     ) {
+        let page_host = page_host.expose_provenance() as u64;
+        self.put(privilege, access, linear, page_host, global);
+    }
+
+    /// The physical address of code at `linear`, if its page is cached.
+    #[inline(always)]
+    pub fn code(&self, privilege: Privilege, linear: u64) -> Option<u64> {
+        let entry = &self.entries[index(privilege, Access::Execute, linear)];
+        (linear & !0xFFF == entry.tag).then(|| linear.wrapping_add(entry.addend))
+    }
+
+    /// Caches the page of code at `linear`, which is memory at `physical`.
+    pub fn fill_code(&mut self, privilege: Privilege, linear: u64, physical: u64, global: bool) {
+        let page = physical & !0xFFF;
+        self.put(privilege, Access::Execute, linear, page, global);
+    }
+
+    fn put(
+        &mut self,
+        privilege: Privilege,
+        access: Access,
+        linear: u64,
+        target: u64,
+        global: bool,
+    ) {
         let at = index(privilege, access, linear);
         if self.filled.len() == SLOTS {
             self.flush();
@@ -123,7 +148,7 @@ impl Tlb {
         }
         *entry = Entry {
             tag: page,
-            addend: page_host.expose_provenance().wrapping_sub(page as usize),
+            addend: target.wrapping_sub(page),
         };
         self.global[at] = global;
     }
@@ -201,5 +226,5 @@ impl Tlb {
 
 #[inline(always)]
 fn host(entry: &Entry, linear: u64) -> *mut u8 {
-    std::ptr::with_exposed_provenance_mut((linear as usize).wrapping_add(entry.addend))
+    std::ptr::with_exposed_provenance_mut(linear.wrapping_add(entry.addend) as usize)
 }
