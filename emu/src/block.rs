@@ -3,11 +3,9 @@
 //! A block ends at the page end at the latest; an instruction across two pages is a block of its
 //! own that is not kept. Blocks of a page die when a write touches the bytes they came from.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use crate::cpu::{CodeSize, CodeWrite, Mode};
 use crate::decode::Insn;
+use crate::map::Map;
 
 /// Names a block in the arena; a dropped block's name may be used again, with another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,19 +28,21 @@ const UNLINKED: Link = Link {
     to: 0,
 };
 
-/// A straight run of instructions; conditional branches may leave it early.
+/// A straight run of instructions; conditional branches may leave it early. What the loop looks at
+/// lies in one cache line.
+#[repr(C, align(64))]
 pub(crate) struct Block {
     /// The instructions.
     pub insns: Box<[Insn]>,
-    links: [Link; 3],
-    /// Length in bytes.
-    pub len: u16,
-    /// Successors in the same page may be linked: no instruction can have changed the mode.
-    linkable: bool,
-    generation: u32,
     /// Where its first byte lies.
     pub physical: u64,
+    generation: u32,
+    /// Length in bytes.
+    pub len: u16,
     mode: Mode,
+    /// Successors in the same page may be linked: no instruction can have changed the mode.
+    linkable: bool,
+    links: [Link; 3],
 }
 
 /// What a block is found by.
@@ -51,7 +51,7 @@ type Key = (u64, Mode);
 /// Blocks beyond this many are all dropped at once: bounds the host memory a guest can claim.
 const MOST_BLOCKS: usize = 32 * 1024;
 /// Entries of the jump cache.
-const JUMPS: usize = 2048;
+const JUMPS: usize = 8192;
 
 /// An entry of the jump cache: linear RIP and mode to block.
 #[derive(Clone, Copy)]
@@ -88,35 +88,6 @@ pub(crate) enum Jump {
     Unknown,
 }
 
-/// Hashes what is spread well enough already; the guest could choose it otherwise, to its own cost.
-#[derive(Clone, Copy, Default)]
-struct Spread(u64);
-
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|&byte| self.write_u64(byte.into()));
-    }
-
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(value.into());
-    }
-
-    fn write_isize(&mut self, value: isize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        // The multiplier is 2^64 over the golden ratio.
-        self.0 = (self.0.rotate_left(5) ^ value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-}
-
-type Map<K, V> = HashMap<K, V, BuildHasherDefault<Spread>>;
-
 /// All blocks of one processor.
 pub(crate) struct Blocks {
     arena: Vec<Block>,
@@ -143,7 +114,7 @@ impl Default for Blocks {
 }
 
 fn jump_slot(rip: u64) -> usize {
-    (rip ^ rip >> 11) as usize % JUMPS
+    (rip ^ rip >> 13) as usize % JUMPS
 }
 
 impl Blocks {

@@ -1,6 +1,5 @@
 //! The processor: registers, TLB, its view of the board. Rules see the [`Cpu`] and nothing else.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::arch::cpuid::CpuModel;
@@ -10,6 +9,7 @@ use crate::attention::{Attention, Signals};
 use crate::decode::Insn;
 use crate::flags::Flags;
 use crate::io::CpuIo;
+use crate::map::Map;
 use crate::mem::tlb::{Privilege, Tlb};
 use crate::memory::MemoryMap;
 use crate::state::{Activity, CpuState, Fpu, Msrs, Shadow};
@@ -71,6 +71,15 @@ pub(crate) struct CodeWrite {
     pub address: u64,
     /// Bytes written (within one page).
     pub len: u64,
+}
+
+/// A page that code was translated from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CodePage {
+    /// A bit for each 64 bytes that hold code.
+    pub granules: u64,
+    /// Writes to it since the last of its code was dropped.
+    pub idle_writes: u8,
 }
 
 /// The ends of the offsets that a segment lets be read and written; 0 where it is not that simple.
@@ -149,8 +158,8 @@ pub struct Cpu {
     pub(crate) io: Arc<dyn CpuIo>,
     pub(crate) attention: Arc<Attention>,
     pub(crate) memory: Arc<MemoryMap>,
-    /// Pages code was translated from: guest page number to a bit for each 64 bytes that hold code.
-    pub(crate) code_pages: HashMap<u64, u64>,
+    /// Pages code was translated from, by guest page number.
+    pub(crate) code_pages: Map<u64, CodePage>,
     pub(crate) code_writes: Vec<CodeWrite>,
     /// [`CpuIo::pending`] may show something: the board has signalled since it was last empty.
     pub(crate) events_possible: bool,
@@ -220,7 +229,7 @@ impl Cpu {
             io,
             memory: attention.memory_map(),
             attention,
-            code_pages: HashMap::new(),
+            code_pages: Map::default(),
             code_writes: Vec::new(),
             events_possible: true,
             forget_jumps: false,

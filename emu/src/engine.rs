@@ -485,7 +485,7 @@ impl Engine {
     fn drop_written(&mut self) {
         while let Some(write) = self.cpu.code_writes.pop() {
             let granules = self.blocks.drop_written(write);
-            self.cpu.code_pages.insert(write.address >> 12, granules);
+            self.cpu.code_left(write.address >> 12, granules);
         }
     }
 
@@ -604,7 +604,7 @@ impl Engine {
                     address: page << 12,
                     len: 4096,
                 });
-                self.cpu.code_pages.insert(page, 0);
+                self.cpu.code_left(page, 0);
             }
         }
     }

@@ -48,6 +48,27 @@ struct Entry {
 /// All slots of all tables.
 const SLOTS: usize = SIZE * KINDS * PRIVILEGES;
 
+/// A writable page that holds code: writes to it must be seen, but need no walk each.
+#[derive(Clone, Copy, Debug)]
+struct NearCode {
+    /// Linear page address, or [`INVALID`].
+    tag: u64,
+    privilege: Privilege,
+    /// Host address minus linear address.
+    addend: u64,
+    /// Physical address minus linear address.
+    physical: u64,
+}
+
+/// Entries for pages that hold code.
+const NEAR: usize = 64;
+const NOT_NEAR: NearCode = NearCode {
+    tag: INVALID,
+    privilege: Privilege::Supervisor,
+    addend: 0,
+    physical: 0,
+};
+
 /// The tables, and which entries are in use, so that a flush costs what was filled.
 #[repr(C)]
 pub struct Tlb {
@@ -58,6 +79,9 @@ pub struct Tlb {
     filled: Vec<u16>,
     /// Large pages of which 4 KiB pieces may be cached: address and size as a power of two.
     large: Vec<(u64, u32)>,
+    near_code: Box<[NearCode; NEAR]>,
+    /// Whether any of those is in use.
+    near_used: bool,
 }
 
 impl Default for Tlb {
@@ -71,6 +95,8 @@ impl Default for Tlb {
             global: Box::new([false; SLOTS]),
             filled: Vec::with_capacity(SLOTS),
             large: Vec::new(),
+            near_code: Box::new([NOT_NEAR; NEAR]),
+            near_used: false,
         }
     }
 }
@@ -95,6 +121,41 @@ impl Tlb {
         let entry = &self.entries[index(privilege, access, linear)];
         // An unaligned address keeps a low bit here, and no tag has one.
         (linear & (!0xFFF | (width as u64 - 1)) == entry.tag).then(|| host(entry, linear))
+    }
+
+    /// Host and physical address of `linear`, if its page is known to be writable and to hold code, or
+    /// to have held some.
+    pub fn near_code(&self, privilege: Privilege, linear: u64) -> Option<(*mut u8, u64)> {
+        let entry = &self.near_code[(linear >> 12) as usize % NEAR];
+        let hit = entry.tag == linear & !0xFFF && entry.privilege == privilege;
+        hit.then(|| {
+            let host = linear.wrapping_add(entry.addend) as usize;
+            let physical = linear.wrapping_add(entry.physical);
+            (std::ptr::with_exposed_provenance_mut(host), physical)
+        })
+    }
+
+    /// Notes a writable page that holds code.
+    pub fn fill_near_code(
+        &mut self,
+        privilege: Privilege,
+        linear: u64,
+        host: *mut u8,
+        physical: u64,
+    ) {
+        self.near_used = true;
+        self.near_code[(linear >> 12) as usize % NEAR] = NearCode {
+            tag: linear & !0xFFF,
+            privilege,
+            addend: (host.expose_provenance() as u64).wrapping_sub(linear),
+            physical: physical.wrapping_sub(linear),
+        };
+    }
+
+    fn flush_near_code(&mut self) {
+        if std::mem::take(&mut self.near_used) {
+            self.near_code.fill(NOT_NEAR);
+        }
     }
 
     /// The host address of `linear` if its page is cached with the rights it needs.
@@ -168,6 +229,7 @@ impl Tlb {
 
     /// Drops everything.
     pub fn flush(&mut self) {
+        self.flush_near_code();
         self.large.clear();
         for at in self.filled.drain(..) {
             self.entries[usize::from(at)].tag = INVALID;
@@ -176,6 +238,7 @@ impl Tlb {
 
     /// Drops all but global pages (MOV to CR3).
     pub fn flush_non_global(&mut self) {
+        self.flush_near_code();
         let Self {
             entries,
             global,
@@ -193,6 +256,7 @@ impl Tlb {
 
     /// Drops one page, global or not (INVLPG, page faults).
     pub fn flush_page(&mut self, linear: u64) {
+        self.flush_near_code();
         let covers = |&&(page, shift): &&(u64, u32)| linear >> shift << shift == page;
         if let Some(&(page, shift)) = self.large.iter().find(covers) {
             self.large.retain(|&other| other != (page, shift));
