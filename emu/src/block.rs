@@ -14,19 +14,28 @@ pub(crate) struct BlockId {
     generation: u32,
 }
 
-/// A successor found before, in the same page and mode.
+/// A successor found before, in the same mode.
 #[derive(Clone, Copy, Debug)]
 struct Link {
     /// Distance of the successor's RIP from this block's.
     delta: u64,
+    /// The successor's linear RIP, if it lies in another page.
+    rip: u64,
     to: u32,
+    /// When it was found so; [`ALWAYS`] in the same page.
+    epoch: u32,
 }
 
 /// No two canonical addresses are this far apart.
 const UNLINKED: Link = Link {
     delta: 1 << 63,
+    rip: 0,
     to: 0,
+    epoch: ALWAYS,
 };
+
+/// The epoch of what no change of translations makes stale.
+const ALWAYS: u32 = u32::MAX;
 
 /// A straight run of instructions; conditional branches may leave it early. What the loop looks at
 /// lies in one cache line.
@@ -129,30 +138,37 @@ impl Blocks {
             .is_some_and(|b| b.generation == id.generation)
     }
 
-    /// The block that followed `from` last time it ended `delta` bytes on.
+    /// The block that followed `from` last time it ended `delta` bytes on, at linear RIP `rip`.
     #[inline(always)]
-    pub(crate) fn linked(&self, from: BlockId, delta: u64) -> Option<BlockId> {
+    pub(crate) fn linked(&self, from: BlockId, delta: u64, rip: u64) -> Option<BlockId> {
         let links = &self.get(from).links;
         let link = links.iter().find(|l| l.delta == delta)?;
-        Some(BlockId {
+        let holds = link.epoch == ALWAYS || link.epoch == self.epoch && link.rip == rip;
+        holds.then(|| BlockId {
             index: link.to,
             generation: self.arena[link.to as usize].generation,
         })
     }
 
-    /// Remembers that `to`, in the same page and mode, followed `from` at `delta`. Links to a block
-    /// die with it, see [`Blocks::drop_written`].
-    pub(crate) fn link(&mut self, from: BlockId, delta: u64, to: BlockId) {
+    /// Remembers that `to`, in the same mode, followed `from` at `delta` and linear RIP `rip`; whether
+    /// it lies in the same page. Links inside a page die with what they lead to, see
+    /// [`Blocks::drop_written`], others with the epoch.
+    pub(crate) fn link(&mut self, from: BlockId, delta: u64, to: BlockId, at: Target) {
         if !self.alive(from) || !self.alive(to) {
             return;
         }
         let (page, mode) = (self.get(to).physical >> 12, self.get(to).mode);
+        let epoch = if at.same_page { ALWAYS } else { self.epoch };
         let block = &mut self.arena[from.index as usize];
-        if block.linkable && block.physical >> 12 == page && block.mode == mode {
-            block.links.rotate_right(1);
+        let fits = block.linkable && (!at.same_page || block.physical >> 12 == page);
+        if fits && block.mode == mode {
+            let stale = block.links.iter().position(|l| l.delta == delta);
+            block.links[..=stale.unwrap_or(2)].rotate_right(1);
             block.links[0] = Link {
                 delta,
+                rip: at.rip,
                 to: to.index,
+                epoch,
             };
         }
     }
@@ -180,14 +196,14 @@ impl Blocks {
         };
     }
 
-    /// Translations of code addresses changed: the jump cache is stale. Links stay: they join
-    /// blocks of one page.
+    /// Translations of code addresses changed: the jump cache is stale, and links between pages.
     pub(crate) fn forget_jumps(&mut self) {
-        // After 2^32 changes an entry could seem new again.
-        self.epoch = self.epoch.checked_add(1).unwrap_or_else(|| {
-            self.jumps.fill(NOWHERE);
-            0
-        });
+        self.epoch += 1;
+        // Entries must not seem new again.
+        if self.epoch == ALWAYS {
+            self.clear_all();
+            self.epoch = 0;
+        }
     }
 
     /// The block at a physical address.
@@ -270,7 +286,8 @@ impl Blocks {
             granules |= granules_of(from, block.len);
             true
         });
-        // Links stay inside a page, so only the page's own blocks can have one to what is gone.
+        // Links from other pages to what is gone die with the epoch; those inside the page do not.
+        self.forget_jumps();
         for &index in &list {
             self.arena[index as usize].links = [UNLINKED; 3];
         }
@@ -282,13 +299,27 @@ impl Blocks {
 
     /// Drops everything; names handed out before are dead.
     pub(crate) fn clear(&mut self) {
+        self.clear_all();
+        self.forget_jumps();
+    }
+
+    fn clear_all(&mut self) {
         let all: Vec<u32> = self.by_key.values().copied().collect();
         for index in all {
             self.drop_block(index);
         }
         self.by_page.clear();
-        self.forget_jumps();
+        self.jumps.fill(NOWHERE);
     }
+}
+
+/// Where a block that is linked to begins.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    /// Its linear RIP.
+    pub rip: u64,
+    /// In the linear page of the block that leads to it.
+    pub same_page: bool,
 }
 
 /// What a block's end is like.

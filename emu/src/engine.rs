@@ -10,7 +10,7 @@ use crate::arch::cpuid::CpuModel;
 use crate::arch::exception::{DB, Exception};
 use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
-use crate::block::{BlockId, Blocks, Jump, Shape, granules_of};
+use crate::block::{BlockId, Blocks, Jump, Shape, Target, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
 use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode, shortened};
 use crate::event::Delivered;
@@ -153,7 +153,10 @@ impl Engine {
             {
                 self.cpu.regs[RIP] = self.cpu.next_rip(last);
             }
-            next = self.blocks.linked(id, self.cpu.regs[RIP].wrapping_sub(rip));
+            let now = self.cpu.regs[RIP];
+            next = self
+                .blocks
+                .linked(id, now.wrapping_sub(rip), self.cpu.linear_rip());
             if next.is_none() {
                 ended = Some((id, rip));
             }
@@ -198,14 +201,14 @@ impl Engine {
         last <= u64::from(self.cpu.segment(Seg::Cs).limit)
     }
 
-    /// Links two blocks where the second lies in the first one's page. With a CS limit to check,
-    /// blocks stay unlinked, so that every entry is checked.
+    /// Links two blocks. With a CS limit to check, blocks stay unlinked, so that every entry is
+    /// checked.
     fn link(&mut self, from: BlockId, from_rip: u64, to: BlockId) {
-        let rip = self.cpu.regs[RIP];
-        let base = self.cpu.bases[Seg::Cs as usize];
-        let same_page = base.wrapping_add(rip) >> 12 == base.wrapping_add(from_rip) >> 12;
-        if same_page && !self.cpu.code_limit_checked() {
-            self.blocks.link(from, rip.wrapping_sub(from_rip), to);
+        let delta = self.cpu.regs[RIP].wrapping_sub(from_rip);
+        let rip = self.cpu.linear_rip();
+        if !self.cpu.code_limit_checked() {
+            let same_page = self.cpu.linear_rip_at(from_rip) >> 12 == rip >> 12;
+            self.blocks.link(from, delta, to, Target { rip, same_page });
         }
     }
 
@@ -279,7 +282,7 @@ impl Engine {
                 (_, Some((to, _))) => offset = to,
                 (End::No | End::Maybe, None) => {}
                 (End::Yes | End::Branch, None) => {
-                    shape.linkable = iced.is_jmp_short_or_near();
+                    shape.linkable = iced.is_jmp_short_or_near() || iced.is_call_near();
                     break;
                 }
             }
