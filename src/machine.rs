@@ -226,7 +226,7 @@ impl Machine {
         tracing::trace!(target: "exits", "create VM ({}), vCPU 0", accel.name());
         let vcpu = shared
             .vm
-            .create_vcpu(0, Arc::new(Port(Weak::clone(&weak))))?;
+            .create_vcpu(0, Arc::new(Access(Arc::clone(&shared))))?;
         let _ = shared.kick.set(vcpu.kicker());
         shared.board.connect(Arc::new(Port(Weak::clone(&weak))));
         shared.board.chips().connect_cpu(0, Arc::new(Port(weak)));
@@ -581,8 +581,7 @@ impl Shared {
     }
 }
 
-/// The machine as a vCPU, the board and the interrupt chips reach it. Weak: the machine owns all of
-/// them.
+/// The machine as the board and the interrupt chips reach it. Weak: it owns them.
 struct Port(Weak<Shared>);
 
 impl Port {
@@ -591,11 +590,12 @@ impl Port {
     }
 }
 
-impl CpuIo for Port {
+/// The machine as a vCPU reaches it.
+struct Access(Arc<Shared>);
+
+impl CpuIo for Access {
     fn port_read(&self, port: u16, width: usize, data: &mut [u8]) {
-        let Some(shared) = self.0.upgrade() else {
-            return;
-        };
+        let shared = &self.0;
         data.fill(0xFF);
         shared.board.port_read_items(port, width, data);
         shared
@@ -605,9 +605,7 @@ impl CpuIo for Port {
     }
 
     fn port_write(&self, port: u16, width: usize, data: &[u8]) {
-        let Some(shared) = self.0.upgrade() else {
-            return;
-        };
+        let shared = &self.0;
         shared
             .exits
             .note_items(ExitKind::Out, port.into(), width, data);
@@ -616,9 +614,7 @@ impl CpuIo for Port {
     }
 
     fn mmio_read(&self, address: u64, data: &mut [u8]) {
-        let Some(shared) = self.0.upgrade() else {
-            return;
-        };
+        let shared = &self.0;
         data.fill(0xFF);
         match shared.apic_offset(address) {
             Some(offset) => shared.apic_read(offset, data),
@@ -631,9 +627,7 @@ impl CpuIo for Port {
     }
 
     fn mmio_write(&self, address: u64, data: &[u8]) {
-        let Some(shared) = self.0.upgrade() else {
-            return;
-        };
+        let shared = &self.0;
         shared
             .exits
             .note_items(ExitKind::MmioWrite, address, data.len(), data);
@@ -645,23 +639,18 @@ impl CpuIo for Port {
     }
 
     fn pending(&self) -> Pending {
-        self.with(
-            |shared| {
-                let events = shared.board.chips().pending(0);
-                let mut pending = Pending::empty();
-                pending.set(Pending::INTERRUPT, events.interrupt);
-                pending.set(Pending::NMI, events.nmi);
-                pending.set(Pending::SMI, events.smi);
-                pending.set(Pending::INIT, events.init);
-                pending.set(Pending::SIPI, events.sipi.is_some());
-                pending
-            },
-            Pending::empty(),
-        )
+        let events = self.0.board.chips().pending(0);
+        let mut pending = Pending::empty();
+        pending.set(Pending::INTERRUPT, events.interrupt);
+        pending.set(Pending::NMI, events.nmi);
+        pending.set(Pending::SMI, events.smi);
+        pending.set(Pending::INIT, events.init);
+        pending.set(Pending::SIPI, events.sipi.is_some());
+        pending
     }
 
     fn ack_interrupt(&self) -> Option<u8> {
-        let shared = self.0.upgrade()?;
+        let shared = &self.0;
         let vector = shared.board.chips().acknowledge(0)?;
         let data = vector.into();
         shared.exits.note(Exit {
@@ -674,9 +663,7 @@ impl CpuIo for Port {
     }
 
     fn take(&self, which: Pending) -> u8 {
-        let Some(shared) = self.0.upgrade() else {
-            return 0;
-        };
+        let shared = &self.0;
         let chips = shared.board.chips();
         match which {
             Pending::NMI => u8::from(chips.take_nmi(0)),
@@ -688,7 +675,7 @@ impl CpuIo for Port {
     }
 
     fn apic_msr_read(&self, msr: u32) -> Result<u64, ApicRefused> {
-        let shared = self.0.upgrade().ok_or(ApicRefused)?;
+        let shared = &self.0;
         if msr != IA32_APIC_BASE {
             return Err(ApicRefused);
         }
@@ -696,7 +683,7 @@ impl CpuIo for Port {
     }
 
     fn apic_msr_write(&self, msr: u32, value: u64) -> Result<(), ApicRefused> {
-        let shared = self.0.upgrade().ok_or(ApicRefused)?;
+        let shared = &self.0;
         if msr != IA32_APIC_BASE {
             return Err(ApicRefused);
         }
@@ -708,29 +695,25 @@ impl CpuIo for Port {
     }
 
     fn tpr(&self) -> u8 {
-        self.with(|shared| shared.board.chips().tpr(0), 0)
+        self.0.board.chips().tpr(0)
     }
 
     fn set_tpr(&self, cr8: u8) {
-        self.with(|shared| shared.board.chips().set_tpr(0, cr8), ());
+        self.0.board.chips().set_tpr(0, cr8);
     }
 
     fn set_ferr(&self, asserted: bool) {
-        self.with(|shared| shared.board.set_ferr(asserted), ());
+        self.0.board.set_ferr(asserted);
     }
 
     fn ignne(&self) -> bool {
-        self.with(|shared| shared.board.ignne(), false)
+        self.0.board.ignne()
     }
 
     fn tsc(&self) -> u64 {
-        self.with(
-            |shared| {
-                let ticks = shared.clock.now().as_nanos() * u128::from(TSC_HZ) / 1_000_000_000;
-                ticks as u64
-            },
-            0,
-        )
+        let now = self.0.clock.now();
+        // The remainder of the second apart: no division of 128 bits.
+        now.as_secs() * TSC_HZ + u64::from(now.subsec_nanos()) * TSC_HZ / 1_000_000_000
     }
 }
 

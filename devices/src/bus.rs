@@ -626,11 +626,14 @@ impl Bus {
     fn visit<T>(&self, slot: &Slot, what: impl FnOnce(&mut dyn Device) -> T) -> T {
         let mut device = slot.lock();
         let result = what(device.as_mut());
-        let deadline = nanoseconds(device.poll(self.clock.now()));
-        let before = slot.deadline.swap(deadline, Ordering::AcqRel);
+        let mut moved = false;
+        if device.keeps_time() {
+            let deadline = nanoseconds(device.poll(self.clock.now()));
+            moved = slot.deadline.swap(deadline, Ordering::AcqRel) != deadline;
+        }
         let requests = slot.requests.take();
         drop(device);
-        if before != deadline {
+        if moved {
             self.settle();
         }
         for request in requests {

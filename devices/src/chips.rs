@@ -543,6 +543,10 @@ impl PicPorts {
 }
 
 impl Device for PicPorts {
+    fn keeps_time(&self) -> bool {
+        false
+    }
+
     fn read(&mut self, at: At, data: &mut [u8]) {
         self.0.update(|chips| {
             for (offset, byte) in (at.offset..).zip(data) {

@@ -81,6 +81,10 @@ pub trait Device: Send {
     fn write(&mut self, at: At, data: &[u8]);
     /// Hardware reset: afterwards the device equals a new one (but for its backend).
     fn reset(&mut self);
+    /// Whether time means something to the device: it is polled after each access.
+    fn keeps_time(&self) -> bool {
+        true
+    }
     /// Catches up with guest time and says when the device next has something to do.
     fn poll(&mut self, _now: Duration) -> Option<Duration> {
         None

@@ -420,7 +420,10 @@ impl Engine {
                 }
             }
         }
-        self.cpu.recheck_events();
+        // What the board had to say about the instruction, it has signalled.
+        if self.steps() || self.cpu.attention.virtual_time().is_some() {
+            self.cpu.recheck_events();
+        }
     }
 
     /// Delivers the #DB traps an instruction has earned: single-step, data breakpoints, task switch.
