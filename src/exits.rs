@@ -55,6 +55,19 @@ pub struct Exit {
     pub data: u64,
 }
 
+impl ExitKind {
+    /// What tells it from others of its name.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::MmioRead => "read",
+            Self::MmioWrite => "write",
+            Self::Interrupt | Self::Halt | Self::TripleFault | Self::Reset => "",
+        }
+    }
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = usize::from(self.width) * 2;
@@ -86,6 +99,7 @@ pub struct Exits {
 #[derive(Debug, Default)]
 struct Inner {
     counts: BTreeMap<ExitKind, u64>,
+    vectors: BTreeMap<u8, u64>,
     record: Option<Vec<Exit>>,
     last: Option<ExitKind>,
 }
@@ -110,6 +124,11 @@ impl Exits {
         self.lock().counts.clone()
     }
 
+    /// How often each vector was acknowledged.
+    pub fn vectors(&self) -> BTreeMap<u8, u64> {
+        self.lock().vectors.clone()
+    }
+
     /// Notes one exit.
     pub fn note(&self, exit: Exit) {
         let mut inner = self.lock();
@@ -120,6 +139,9 @@ impl Exits {
         inner.last = Some(exit.kind);
         tracing::trace!(target: "exits", "{exit}");
         *inner.counts.entry(exit.kind).or_default() += 1;
+        if exit.kind == ExitKind::Interrupt {
+            *inner.vectors.entry(exit.data as u8).or_default() += 1;
+        }
         if let Some(record) = &mut inner.record
             && record.len() < MOST_RECORDED
         {
