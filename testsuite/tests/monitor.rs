@@ -635,8 +635,8 @@ fn the_text_screen_is_saved() {
         assert_eq!(bench.ask(&format!("screendump {}", path.display())), "");
         let (width, height, pixels) = read_ppm(&path);
         assert_eq!(pixels.len(), width * height * 3);
-        // SeaBIOS's first line, in light grey on black.
-        let grey = pixels.chunks(3).filter(|p| *p == [0xAA; 3]).count();
+        // SeaBIOS's first lines, in grey on black.
+        let grey = pixels.chunks(3).filter(|p| *p != [0; 3]).count();
         if (width, height) == (720, 400) && grey > 500 {
             break;
         }
