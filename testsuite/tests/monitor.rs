@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use accel::CpuModel;
 use accel::tcg::Tcg;
+use accel::{CpuModel, CpuState};
 use devices::board::BoardOptions;
 use devices::board::build::Parts;
+use emu::arch::{Cr0, Cr4, Efer, Gpr, Seg, Segment};
 use testsuite::random::Random;
 use testsuite::skip::skip;
 use twin86::control::Control;
 use twin86::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
-use twin86::machine::{Machine, MachineConfig, Outcome};
+use twin86::machine::{Boot, Machine, MachineConfig, Outcome};
 use twin86::monitor::Monitor;
 
 const PROMPT: &str = "(twin86) ";
@@ -655,4 +656,110 @@ fn the_text_screen_is_saved() {
         "info mtree",
         &["00000000fd000000-00000000fdffffff (prio 0, ram)"],
     );
+}
+
+/// A processor in 64-bit mode that counts at 500h, with pages of each size.
+fn long_mode(config: &mut MachineConfig) {
+    let tables: &[(u64, u64)] = &[
+        (0x1000, 0x2007),
+        (0x1FF8, 0x6003),
+        (0x2000, 0x3007),
+        (0x2010, 0x4000_0087), // 1 GiB at 2 GiB
+        (0x3000, 0x0083),      // 2 MiB
+        (0x3008, 0x4007),
+        (0x4000, 0x8000_0000_0000_9007),
+        (0x4008, 0x8000_0000_0000_A007),
+        (0x4018, 0x8025),
+        (0x6FF0, 0x7003),
+        (0x7000, 0x01E3),
+    ];
+    let mut memory: Vec<(u64, Arc<[u8]>)> = Vec::new();
+    for (address, entry) in tables {
+        memory.push((*address, Arc::from(entry.to_le_bytes())));
+    }
+    // inc dword [500h]; jmp
+    let code = [0xFF, 0x04, 0x25, 0x00, 0x05, 0x00, 0x00, 0xEB, 0xF7];
+    memory.push((0x8000, Arc::from(code)));
+    memory.push((0x9FFE, Arc::from(*b"acros")));
+    let enter = |state: &mut CpuState| {
+        state.cr0 |= Cr0::PE | Cr0::PG;
+        state.cr3 = 0x1000;
+        state.cr4 |= Cr4::PAE;
+        state.efer |= Efer::LME | Efer::LMA | Efer::NXE;
+        state.rip = 0xFFFF_FFFF_8000_8000;
+        for segment in &mut state.segments[..6] {
+            let kind = Segment::G | Segment::DB | 0x93;
+            (segment.base, segment.limit, segment.access) = (0, u32::MAX, kind);
+        }
+        state.segments[Seg::Cs as usize].access = Segment::G | Segment::L | 0x9B;
+        state.gpr[Gpr::R15 as usize] = 0x1122_3344_5566_7788;
+    };
+    config.boot = Some(Boot {
+        memory,
+        ports: Vec::new(),
+        enter: Box::new(enter),
+    });
+}
+
+#[test]
+fn pages_are_shown_while_the_guest_runs() {
+    let mut bench = Bench::with(IDLE, long_mode);
+    bench.goes_on();
+    let mem = "\
+0000000000000000-0000000000200000 0000000000200000 -rw
+0000000000200000-0000000000202000 0000000000002000 urw
+0000000000203000-0000000000204000 0000000000001000 ur-
+0000000080000000-00000000c0000000 0000000040000000 urw
+ffffffff80000000-ffffffff80200000 0000000000200000 -rw
+";
+    assert_eq!(bench.ask("info mem"), mem);
+    let tlb = bench.ask("info tlb");
+    assert_eq!(tlb.lines().count(), 6);
+    for line in [
+        "0000000000201000: 000000000000a000 X------UW",
+        "0000000000203000: 0000000000008000 ----A--U-",
+        "0000000080000000: 0000000040000000 --P----UW",
+        "ffffffff80000000: 0000000000000000 -GPDA---W",
+    ] {
+        assert!(tlb.lines().any(|l| l == line), "{tlb} lacks {line}");
+    }
+    bench.says(
+        "x/5c 0x200ffe",
+        &["0000000000200ffe: 'a' 'c' 'r' 'o' 's'\n"],
+    );
+    bench.says("x/1s 0x200ffe", &["\"acros\"\n"]);
+    bench.says(
+        "x/2i 0xffffffff80008000",
+        &[
+            "0xffffffff80008000:  ff 04 25 00 05 00 00     inc dword ptr [0x500]\n",
+            "0xffffffff80008007:  eb f7                    jmp 0xFFFFFFFF80008000\n",
+        ],
+    );
+    bench.says(
+        "x/2xg 0x203ff8",
+        &["0000000000204000: Cannot access memory\n"],
+    );
+    bench.says("p/x $r15d", &["0x55667788\n"]);
+    bench.ask("stop");
+    let registers = bench.ask("info registers");
+    for part in [
+        "RAX=0000000000000000 RBX=",
+        "R15=1122334455667788\nRIP=ffffffff8000800",
+        "CS =f000 0000000000000000 ffffffff 00af9b00 DPL=0 CS64 [-RA]\n",
+        "DS =0000 0000000000000000 ffffffff 00cf9300 DPL=0 DS   [-WA]\n",
+        "EFER=0000000000000d00\n",
+        "XMM15=",
+    ] {
+        assert!(registers.contains(part), "{registers} lacks {part}");
+    }
+}
+
+#[test]
+fn a_halted_processor_is_shown_as_such() {
+    let mut bench = Bench::new(IDLE);
+    let end = Instant::now() + Duration::from_secs(10);
+    while !bench.ask("info registers").contains(" HLT=1\n") {
+        assert!(Instant::now() < end, "it does not halt");
+    }
+    bench.says("info exits", &["HLT "]);
 }
