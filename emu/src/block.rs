@@ -3,10 +3,9 @@
 //! A block ends at the page end at the latest; an instruction across two pages is a block of its
 //! own that is not kept. Blocks of a page die when a write touches the bytes they came from.
 
-use std::collections::HashMap;
-
-use crate::cpu::{CodeWrite, Mode};
+use crate::cpu::{CodeSize, CodeWrite, Mode};
 use crate::decode::Insn;
+use crate::map::Map;
 
 /// Names a block in the arena; a dropped block's name may be used again, with another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +28,21 @@ const UNLINKED: Link = Link {
     to: 0,
 };
 
-/// A straight run of instructions; conditional branches may leave it early.
+/// A straight run of instructions; conditional branches may leave it early. What the loop looks at
+/// lies in one cache line.
+#[repr(C, align(64))]
 pub(crate) struct Block {
     /// The instructions.
     pub insns: Box<[Insn]>,
-    links: [Link; 3],
+    /// Where its first byte lies.
+    pub physical: u64,
+    generation: u32,
     /// Length in bytes.
     pub len: u16,
+    mode: Mode,
     /// Successors in the same page may be linked: no instruction can have changed the mode.
     linkable: bool,
-    generation: u32,
-    physical: u64,
-    mode: Mode,
+    links: [Link; 3],
 }
 
 /// What a block is found by.
@@ -49,24 +51,53 @@ type Key = (u64, Mode);
 /// Blocks beyond this many are all dropped at once: bounds the host memory a guest can claim.
 const MOST_BLOCKS: usize = 32 * 1024;
 /// Entries of the jump cache.
-const JUMPS: usize = 2048;
+const JUMPS: usize = 8192;
 
 /// An entry of the jump cache: linear RIP and mode to block.
 #[derive(Clone, Copy)]
-struct Jump {
+struct Known {
     rip: u64,
-    mode: Mode,
     to: BlockId,
+    mode: Mode,
+    /// When it was found so.
+    epoch: u32,
+}
+
+/// No canonical address: matches no RIP.
+const NOWHERE: Known = Known {
+    rip: 1 << 63,
+    to: BlockId {
+        index: 0,
+        generation: u32::MAX,
+    },
+    mode: Mode {
+        code: CodeSize::Bits16,
+        flat: false,
+        user: false,
+    },
+    epoch: 0,
+};
+
+/// Where a linear RIP leads.
+pub(crate) enum Jump {
+    /// To this block.
+    To(BlockId),
+    /// To this block, before translations changed.
+    Stale(BlockId),
+    /// That is not known.
+    Unknown,
 }
 
 /// All blocks of one processor.
 pub(crate) struct Blocks {
     arena: Vec<Block>,
     free: Vec<u32>,
-    by_key: HashMap<Key, u32>,
+    by_key: Map<Key, u32>,
     /// Blocks by guest page number.
-    by_page: HashMap<u64, Vec<u32>>,
-    jumps: Box<[Option<Jump>; JUMPS]>,
+    by_page: Map<u64, Vec<u32>>,
+    jumps: Box<[Known; JUMPS]>,
+    /// Counts the times translations changed.
+    epoch: u32,
 }
 
 impl Default for Blocks {
@@ -74,15 +105,16 @@ impl Default for Blocks {
         Self {
             arena: Vec::new(),
             free: Vec::new(),
-            by_key: HashMap::new(),
-            by_page: HashMap::new(),
-            jumps: Box::new([None; JUMPS]),
+            by_key: Map::default(),
+            by_page: Map::default(),
+            jumps: Box::new([NOWHERE; JUMPS]),
+            epoch: 0,
         }
     }
 }
 
 fn jump_slot(rip: u64) -> usize {
-    (rip ^ rip >> 11) as usize % JUMPS
+    (rip ^ rip >> 13) as usize % JUMPS
 }
 
 impl Blocks {
@@ -125,22 +157,37 @@ impl Blocks {
         }
     }
 
-    /// The block found at this linear RIP since translations last changed.
+    /// Where this linear RIP led last time.
     #[inline(always)]
-    pub(crate) fn jump(&self, rip: u64, mode: Mode) -> Option<BlockId> {
-        let jump = self.jumps[jump_slot(rip)]?;
-        (jump.rip == rip && jump.mode == mode && self.alive(jump.to)).then_some(jump.to)
+    pub(crate) fn jump(&self, rip: u64, mode: Mode) -> Jump {
+        let known = &self.jumps[jump_slot(rip)];
+        if known.rip != rip || known.mode != mode || !self.alive(known.to) {
+            Jump::Unknown
+        } else if known.epoch == self.epoch {
+            Jump::To(known.to)
+        } else {
+            Jump::Stale(known.to)
+        }
     }
 
     /// Remembers where linear RIP `rip` leads.
     pub(crate) fn set_jump(&mut self, rip: u64, mode: Mode, to: BlockId) {
-        self.jumps[jump_slot(rip)] = Some(Jump { rip, mode, to });
+        self.jumps[jump_slot(rip)] = Known {
+            rip,
+            to,
+            mode,
+            epoch: self.epoch,
+        };
     }
 
     /// Translations of code addresses changed: the jump cache is stale. Links stay: they join
     /// blocks of one page.
     pub(crate) fn forget_jumps(&mut self) {
-        self.jumps.fill(None);
+        // After 2^32 changes an entry could seem new again.
+        self.epoch = self.epoch.checked_add(1).unwrap_or_else(|| {
+            self.jumps.fill(NOWHERE);
+            0
+        });
     }
 
     /// The block at a physical address.
