@@ -508,6 +508,9 @@ impl Options {
     /// If there is one.
     pub fn check_embedded(&self) -> Result<(), CliError> {
         let rows = [
+            ("-name", self.name.is_some()),
+            ("-smbios", !self.smbios.is_empty()),
+            ("-global", !self.global.is_empty()),
             ("-initrd", self.initrd.is_some()),
             ("-append", self.append.is_some()),
             ("-device", !self.device.is_empty()),
@@ -520,9 +523,6 @@ impl Options {
             ("-snapshot", self.snapshot),
             ("-no-shutdown", self.no_shutdown),
             ("-rtc", self.rtc.is_some()),
-            ("-name", self.name.is_some()),
-            ("-smbios", !self.smbios.is_empty()),
-            ("-global", !self.global.is_empty()),
         ];
         match rows.iter().find(|(_, is_given)| *is_given) {
             Some((given, _)) => Err(CliError::NeedsGuest { given }),

@@ -56,10 +56,10 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         backends,
     } = target;
     let config = MachineConfig {
+        name: options.guest_name()?,
         icount: session.icount,
         no_reboot: options.no_reboot,
         no_shutdown: options.no_shutdown,
-        name: options.guest_name()?,
         boot,
         observer: session.observer,
         ..MachineConfig::new(board, parts, session.cpu)
