@@ -536,6 +536,7 @@ impl Options {
     /// If they ask for something else.
     pub fn check_fixed(&self) -> Result<(), CliError> {
         self.machine_properties()?;
+        self.guest_name()?;
         if let Some(file) = self.readconfig.first() {
             let text = format!(
                 "-readconfig {file}: configuration files cannot be read: give what stands in it as options"
