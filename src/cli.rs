@@ -21,7 +21,7 @@ use crate::properties::{Properties, nearest};
 )]
 pub struct Options {
     /// Engine: tcg, kvm; the built-in guest runs on both unless one is named.
-    #[arg(long, value_name = "ENGINE", help_heading = "Machine")]
+    #[arg(long, value_name = "ENGINE", help_heading = "CPU")]
     pub accel: Option<String>,
     /// Machine type; pc (i440FX + PIIX3) is the only one.
     #[arg(
@@ -44,49 +44,75 @@ pub struct Options {
         long,
         value_name = "MODEL",
         default_value = "qemu64",
-        help_heading = "Machine"
+        help_heading = "CPU"
     )]
     pub cpu: String,
     /// Number of processors; 1 is all there can be today.
-    #[arg(long, value_name = "N", default_value = "1", help_heading = "Machine")]
+    #[arg(long, value_name = "N", default_value = "1", help_heading = "CPU")]
     pub smp: String,
-    /// BIOS image, mapped to end at 4 GiB and at 1 MiB, or `none`: a kernel is then started
-    /// directly. Default: SeaBIOS (bios-256k.bin) from where the system has it.
-    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    /// BIOS image, or `none`: a kernel is then started directly.
+    ///
+    /// The image is a multiple of 64 KiB, mapped to end at 4 GiB and at 1 MiB. Default: SeaBIOS
+    /// (bios-256k.bin) from where the system has it.
+    #[arg(long, value_name = "FILE", help_heading = "Firmware and kernel")]
     pub bios: Option<PathBuf>,
-    /// Looks for BIOS images and option ROMs in DIR first.
-    #[arg(long = "L", value_name = "DIR", help_heading = "Guest")]
+    /// Look for BIOS images and option ROMs in DIR first.
+    #[arg(long = "L", value_name = "DIR", help_heading = "Firmware and kernel")]
     pub firmware_dirs: Vec<PathBuf>,
     /// Kernel to start: a Linux bzImage, a multiboot kernel, or an ELF file with a PVH entry.
-    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    #[arg(long, value_name = "FILE", help_heading = "Firmware and kernel")]
     pub kernel: Option<PathBuf>,
     /// Initial RAM disk; for a multiboot kernel its modules: "FILE ARGUMENTS,FILE ARGUMENTS...".
-    #[arg(long, value_name = "FILE", help_heading = "Guest")]
+    #[arg(long, value_name = "FILE", help_heading = "Firmware and kernel")]
     pub initrd: Option<String>,
     /// The kernel's command line.
-    #[arg(long, value_name = "LINE", help_heading = "Guest")]
+    #[arg(long, value_name = "LINE", help_heading = "Firmware and kernel")]
     pub append: Option<String>,
-    /// What to boot: order=cad,once=d (a floppy, c disk, d CD-ROM, n network), menu=on, strict=on,
-    /// splash=FILE, splash-time=MS, reboot-timeout=MS.
-    #[arg(long, value_name = "order=...", help_heading = "Guest")]
+    /// What to boot, as in order=dc (a floppy, c disk, d CD-ROM, n network).
+    ///
+    /// once=: the order until the first reset. menu=on: SeaBIOS offers a menu. strict=on: nothing else is
+    /// tried. splash=FILE: a JPEG or BMP picture, shown for splash-time= milliseconds.
+    /// reboot-timeout=: milliseconds until a new try when nothing could be booted.
+    #[arg(long, value_name = "order=...", help_heading = "Firmware and kernel")]
     pub boot: Vec<String>,
-    /// The machine's UUID.
-    #[arg(long, value_name = "UUID", help_heading = "Guest")]
+    /// The machine's name, for `info name` of the monitor.
+    ///
+    /// NAME or guest=NAME; process=NAME and debug-threads=on|off are accepted and make no difference.
+    #[arg(long, value_name = "NAME", help_heading = "Machine")]
+    pub name: Option<String>,
+    /// What firmware tells of the system: type=1,manufacturer=TEXT,...
+    ///
+    /// Of the SMBIOS structures type 1 alone can be set: manufacturer=, product=, version=, serial=, sku=,
+    /// family= (each up to 255 bytes), uuid= (then -uuid does not count). Later options add to
+    /// earlier ones.
+    #[arg(long, value_name = "type=1,...", help_heading = "Machine")]
+    pub smbios: Vec<String>,
+    /// Sets a property of every device of a kind: DRIVER.PROPERTY=VALUE.
+    ///
+    /// Or driver=,property=,value=. It counts where -device does not give the property. Devices that
+    /// every machine has have none that could be set.
+    #[arg(long, value_name = "DRIVER.PROPERTY=VALUE", help_heading = "Machine")]
+    pub global: Vec<String>,
+    /// Configuration files are not read.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub readconfig: Vec<String>,
+    /// The machine's UUID, as firmware and guest see it.
+    #[arg(long, value_name = "UUID", help_heading = "Machine")]
     pub uuid: Option<String>,
     /// Parts of the built-in guest to run, by name; `help` lists them.
-    #[arg(long, value_name = "NAME,...", help_heading = "Guest")]
+    #[arg(long, value_name = "NAME,...", help_heading = "Built-in guest")]
     pub parts: Option<String>,
     /// Real-time clock: base=utc or base=YYYY-MM-DDTHH:MM:SS.
-    #[arg(long, value_name = "base=...", help_heading = "Guest")]
+    #[arg(long, value_name = "base=...", help_heading = "Machine")]
     pub rtc: Option<String>,
     /// Virtual time: 2^N nanoseconds an instruction (tcg only); two runs are then equal.
-    #[arg(long, value_name = "shift=N", help_heading = "Guest")]
+    #[arg(long, value_name = "shift=N", help_heading = "CPU")]
     pub icount: Option<String>,
     /// End the run at a reset instead of restarting the guest.
-    #[arg(long, help_heading = "Guest")]
+    #[arg(long, help_heading = "Machine")]
     pub no_reboot: bool,
     /// Stop the machine instead of ending the run when the guest turns it off.
-    #[arg(long, help_heading = "Guest")]
+    #[arg(long, help_heading = "Machine")]
     pub no_shutdown: bool,
     /// Disk image, the first IDE drive: the same as -hda.
     #[arg(value_name = "IMAGE", help_heading = "Drives")]
@@ -106,8 +132,12 @@ pub struct Options {
     /// CD-ROM image: the first drive of the second IDE channel.
     #[arg(long, value_name = "FILE", help_heading = "Drives")]
     pub cdrom: Option<PathBuf>,
-    /// Drive: file=, if=ide, format=raw, media=disk|cdrom, index=N or bus=N,unit=N, readonly=on|off,
-    /// snapshot=on|off, serial=, cache= (accepted, ignored).
+    /// Drive, as in file=disk.img,format=raw,index=0.
+    ///
+    /// file=: the image. if=ide, format=raw: the only ones. media=disk|cdrom. index=N (0 to 3), or
+    /// bus=N,unit=N: where it is plugged in; the first free place if neither is given. readonly=on|off.
+    /// snapshot=on: writes go to a temporary file. serial=: its serial number. id=, cache=, aio=,
+    /// discard=, detect-zeroes=, werror= and rerror= are accepted and make no difference.
     #[arg(long, value_name = "PROP=VALUE,...", help_heading = "Drives")]
     pub drive: Vec<String>,
     /// Writes go to temporary files: the images stay as they are.
@@ -115,27 +145,33 @@ pub struct Options {
     pub snapshot: bool,
     /// Serial port: stdio, mon:stdio (Ctrl-A x ends twin86, Ctrl-A h helps), file:PATH, null,
     /// chardev:ID. May be given twice.
-    #[arg(long, value_name = "DEV", help_heading = "Devices")]
+    #[arg(long, value_name = "DEV", help_heading = "Character devices")]
     pub serial: Vec<String>,
     /// No display; the first serial port is mon:stdio, firmware uses it too. The default where
     /// neither -display nor -serial is given.
-    #[arg(long, help_heading = "Devices")]
+    #[arg(long, help_heading = "Character devices")]
     pub nographic: bool,
     /// Character backend for -device and -serial: stdio, file or null, with id= and, for file, path=.
-    #[arg(long, value_name = "KIND,id=ID,...", help_heading = "Devices")]
+    #[arg(
+        long,
+        value_name = "KIND,id=ID,...",
+        help_heading = "Character devices"
+    )]
     pub chardev: Vec<String>,
     /// Debug console on port 402h, where SeaBIOS writes its log: stdio, file:PATH, null,
     /// chardev:ID. -device isa-debugcon chooses the port (E9h).
-    #[arg(long, value_name = "DEV", help_heading = "Devices")]
+    #[arg(long, value_name = "DEV", help_heading = "Character devices")]
     pub debugcon: Option<String>,
     /// Video: std (1234:1111) or none.
-    #[arg(long, value_name = "TYPE", help_heading = "Devices")]
+    #[arg(long, value_name = "TYPE", help_heading = "Other devices")]
     pub vga: Option<String>,
     /// Firmware configuration item: name=NAME and file=PATH or string=TEXT.
+    ///
+    /// The guest finds it by its name through ports 510h and 511h; names of users begin with "opt/".
     #[arg(
         long = "fw_cfg",
         value_name = "name=NAME,...",
-        help_heading = "Devices"
+        help_heading = "Firmware and kernel"
     )]
     pub fw_cfg: Vec<String>,
     /// Network; none is the only one today.
@@ -143,26 +179,34 @@ pub struct Options {
         long,
         visible_alias = "net",
         value_name = "none",
-        help_heading = "Devices"
+        help_heading = "Other devices"
     )]
     pub nic: Vec<String>,
     /// Monitor; none is the only one today.
-    #[arg(long, value_name = "none", help_heading = "Devices")]
+    #[arg(long, value_name = "none", help_heading = "Character devices")]
     pub monitor: Vec<String>,
     /// Parallel port; none is the only one today.
-    #[arg(long, value_name = "none", help_heading = "Devices")]
+    #[arg(long, value_name = "none", help_heading = "Character devices")]
     pub parallel: Vec<String>,
     /// No default devices: here, no serial port and CD-ROM drive but those asked for.
-    #[arg(long, help_heading = "Devices")]
+    #[arg(long, help_heading = "Machine")]
     pub nodefaults: bool,
     /// No HPET.
-    #[arg(long, help_heading = "Devices")]
+    #[arg(long, help_heading = "Machine")]
     pub no_hpet: bool,
     /// Adds a device with its properties; `help` lists them.
-    #[arg(long, value_name = "NAME,PROP=VALUE,...", help_heading = "Devices")]
+    ///
+    /// isa-debug-exit: iobase= (501h), iosize= (2): a write of V ends the run with status 2V+1.
+    /// isa-debugcon: chardev=ID, iobase= (E9h). isa-serial: chardev=ID: the next free serial port.
+    /// Properties that are not given are those of -global, if it has them.
+    #[arg(
+        long,
+        value_name = "NAME,PROP=VALUE,...",
+        help_heading = "Other devices"
+    )]
     pub device: Vec<String>,
     /// Display; none is the only one.
-    #[arg(long, value_name = "TYPE", help_heading = "Devices")]
+    #[arg(long, value_name = "TYPE", help_heading = "Other devices")]
     pub display: Option<String>,
     /// Log items: int,in_asm,exec,cpu,exits,guest_errors; `help` lists them.
     #[arg(long = "d", value_name = "ITEM,...", help_heading = "Debugging")]
@@ -170,8 +214,11 @@ pub struct Options {
     /// Log to FILE instead of standard error.
     #[arg(long = "D", value_name = "FILE", help_heading = "Debugging")]
     pub log_file: Option<PathBuf>,
+    /// Print the options with all their properties.
+    #[arg(long, help_heading = "Help")]
+    pub help_all: bool,
     /// Print this help.
-    #[arg(long, help_heading = "Debugging")]
+    #[arg(long, help_heading = "Help")]
     pub help: bool,
 }
 
@@ -234,6 +281,11 @@ impl Options {
     /// The help text.
     pub fn help_text() -> String {
         Self::command().render_help().to_string()
+    }
+
+    /// The help text with every option's properties.
+    pub fn long_help_text() -> String {
+        Self::command().render_long_help().to_string()
     }
 }
 
@@ -456,6 +508,9 @@ impl Options {
     /// If there is one.
     pub fn check_embedded(&self) -> Result<(), CliError> {
         let rows = [
+            ("-name", self.name.is_some()),
+            ("-smbios", !self.smbios.is_empty()),
+            ("-global", !self.global.is_empty()),
             ("-initrd", self.initrd.is_some()),
             ("-append", self.append.is_some()),
             ("-device", !self.device.is_empty()),
@@ -481,6 +536,13 @@ impl Options {
     /// If they ask for something else.
     pub fn check_fixed(&self) -> Result<(), CliError> {
         self.machine_properties()?;
+        self.guest_name()?;
+        if let Some(file) = self.readconfig.first() {
+            let text = format!(
+                "-readconfig {file}: configuration files cannot be read: give what stands in it as options"
+            );
+            return Err(CliError::Usage(text));
+        }
         if let Some(display) = &self.display
             && display != "none"
         {
@@ -538,6 +600,26 @@ impl Options {
             None => Ok(default),
             Some(given) => switch("-M", given),
         }
+    }
+
+    /// The machine's name, if it has one.
+    ///
+    /// # Errors
+    /// If a property of `-name` does not exist.
+    pub fn guest_name(&self) -> Result<Option<String>, CliError> {
+        let Some(given) = &self.name else {
+            return Ok(None);
+        };
+        let usage = |error| CliError::Usage(format!("-name {given}: {error}"));
+        let properties = Properties::parse(given).map_err(usage)?;
+        properties
+            .only(&["guest", "process", "debug-threads"])
+            .map_err(usage)?;
+        if let Some(given) = properties.get("debug-threads") {
+            switch("-name", given)?;
+        }
+        let name = properties.get("guest").or(properties.head());
+        Ok(name.map(str::to_string))
     }
 
     /// Nanoseconds an instruction takes, as a power of two, in virtual time.
@@ -620,6 +702,38 @@ mod tests {
     }
 
     #[test]
+    fn a_name_has_properties() {
+        let name = |line| {
+            let options = parse(line).expect(line);
+            options.guest_name().map_err(|error| error.to_string())
+        };
+        assert_eq!(name("-m 64"), Ok(None));
+        assert_eq!(name("-name a"), Ok(Some("a".to_string())));
+        assert_eq!(
+            name("-name guest=a,process=b,debug-threads=on"),
+            Ok(Some("a".to_string()))
+        );
+        assert!(name("-name a,debug-threads=maybe").is_err());
+        assert!(name("-name a,proces=b").is_err_and(|e| e.contains("did you mean 'process'")));
+    }
+
+    #[test]
+    fn help_is_grouped_and_short() {
+        let help = Options::help_text();
+        for group in [
+            "CPU:",
+            "Machine:",
+            "Drives:",
+            "Character devices:",
+            "Debugging:",
+        ] {
+            assert!(help.contains(&format!("\n{group}\n")), "{group}");
+        }
+        assert!(help.lines().count() < 160, "{}", help.lines().count());
+        assert!(Options::long_help_text().contains("reboot-timeout="));
+    }
+
+    #[test]
     fn mistakes_name_what_was_written_and_what_is_near() {
         for (line, expected) in [
             (
@@ -651,6 +765,10 @@ mod tests {
             (
                 "-serial stdio",
                 "-serial needs a guest (-kernel, -cdrom, -hda, -drive or -bios): the built-in one brings its own devices",
+            ),
+            (
+                "-readconfig vm.cfg",
+                "-readconfig vm.cfg: configuration files cannot be read: give what stands in it as options",
             ),
             ("-m 64", ""),
         ] {

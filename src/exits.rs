@@ -68,6 +68,19 @@ pub struct Exit {
     pub data: u64,
 }
 
+impl ExitKind {
+    /// What tells it from others of its name.
+    pub fn detail(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::MmioRead => "read",
+            Self::MmioWrite => "write",
+            Self::Interrupt | Self::Halt | Self::TripleFault | Self::Reset => "",
+        }
+    }
+}
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let digits = usize::from(self.width) * 2;
@@ -96,6 +109,8 @@ pub struct Exits {
     counts: [AtomicU64; ExitKind::ALL.len()],
     /// The kind before, plus one: a processor that is woken in vain halts again without having run.
     last: AtomicU8,
+    /// Interrupts acknowledged, by vector.
+    vectors: Mutex<BTreeMap<u8, u64>>,
     recording: AtomicBool,
     record: Mutex<Vec<Exit>>,
 }
@@ -122,6 +137,11 @@ impl Exits {
             .collect()
     }
 
+    /// How often each vector was acknowledged.
+    pub fn vectors(&self) -> BTreeMap<u8, u64> {
+        self.lock_vectors().clone()
+    }
+
     /// Notes one exit.
     pub fn note(&self, exit: Exit) {
         let last = self.last.swap(exit.kind as u8 + 1, Ordering::Relaxed);
@@ -130,6 +150,9 @@ impl Exits {
         }
         tracing::trace!(target: "exits", "{exit}");
         self.counts[exit.kind as usize].fetch_add(1, Ordering::Relaxed);
+        if exit.kind == ExitKind::Interrupt {
+            *self.lock_vectors().entry(exit.data as u8).or_default() += 1;
+        }
         if self.recording.load(Ordering::Acquire) {
             let mut record = self.lock();
             if record.len() < MOST_RECORDED {
@@ -151,6 +174,10 @@ impl Exits {
                 data,
             });
         }
+    }
+
+    fn lock_vectors(&self) -> std::sync::MutexGuard<'_, BTreeMap<u8, u64>> {
+        self.vectors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Exit>> {

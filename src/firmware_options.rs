@@ -1,9 +1,10 @@
-//! What the user tells firmware: `-boot`, `-uuid`, `-fw_cfg`.
+//! What the user tells firmware: `-boot`, `-uuid`, `-smbios`, `-fw_cfg`.
 
 use std::path::Path;
 
 use devices::board::{Boot, BootDevice, BootOrder};
 use devices::fw_cfg::{Contents, Item};
+use devices::smbios::{LONGEST, System};
 
 use crate::cli::{CliError, Options};
 use crate::firmware::read_at_most;
@@ -19,6 +20,18 @@ const BOOT: &[&str] = &[
     "splash",
     "splash-time",
     "reboot-timeout",
+];
+
+/// The properties of `-smbios type=1`.
+const SMBIOS: &[&str] = &[
+    "type",
+    "manufacturer",
+    "product",
+    "version",
+    "serial",
+    "uuid",
+    "sku",
+    "family",
 ];
 
 /// How firmware is to boot; of several lists the later one's properties count.
@@ -55,10 +68,10 @@ pub fn boot(lists: &[String]) -> Result<Boot, RunError> {
 ///
 /// # Errors
 /// If it is none.
-pub fn uuid(given: &str) -> Result<[u8; 16], RunError> {
+pub fn uuid(option: &'static str, given: &str) -> Result<[u8; 16], RunError> {
     let wrong = || {
         value(
-            "-uuid",
+            option,
             given,
             "a UUID, as in 550e8400-e29b-41d4-a716-446655440000",
         )
@@ -71,6 +84,47 @@ pub fn uuid(given: &str) -> Result<[u8; 16], RunError> {
     }
     let number = u128::from_str_radix(&digits, 16).map_err(|_| wrong())?;
     Ok(number.to_be_bytes())
+}
+
+/// What `-smbios` says of the system, and its UUID; of several options the later one's properties count.
+///
+/// # Errors
+/// If one is about another structure, or a property does not exist or is too long.
+pub fn smbios(lists: &[String]) -> Result<(System, Option<[u8; 16]>), RunError> {
+    const OPTION: &str = "-smbios";
+    let (mut system, mut id) = (System::default(), None);
+    for given in lists {
+        let all = Properties::parse(given).map_err(|source| RunError::Property {
+            option: OPTION,
+            given: given.clone(),
+            source,
+        })?;
+        if all.get("type") != Some("1") {
+            let expected = "about the system: type=1,... is the only structure that can be set";
+            return Err(value(OPTION, given, expected));
+        }
+        let list = parse(OPTION, given, SMBIOS)?;
+        for (name, place) in [
+            ("manufacturer", &mut system.manufacturer),
+            ("product", &mut system.product),
+            ("version", &mut system.version),
+            ("serial", &mut system.serial),
+            ("sku", &mut system.sku),
+            ("family", &mut system.family),
+        ] {
+            let Some(text) = list.get(name) else {
+                continue;
+            };
+            if text.len() > LONGEST {
+                return Err(value(OPTION, name, "of at most 255 bytes"));
+            }
+            *place = Some(text.to_string());
+        }
+        if let Some(text) = list.get("uuid") {
+            id = Some(uuid(OPTION, text)?);
+        }
+    }
+    Ok((system, id))
 }
 
 /// Adds the user's files: `-fw_cfg`, and the picture of `-boot`.
@@ -246,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_uuid_is_read_as_it_is_written() {
-        let bytes = uuid("00112233-4455-6677-8899-aabbccddeeff").expect("a UUID");
+        let bytes = uuid("-uuid", "00112233-4455-6677-8899-aabbccddeeff").expect("a UUID");
         let expected = [0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77];
         assert_eq!(bytes[..8], expected);
         for wrong in [
@@ -254,7 +308,34 @@ mod tests {
             "00112233445566778899aabbccddeeff",
             "0011223-44556-6677-8899-aabbccddeeff",
         ] {
-            assert!(uuid(wrong).is_err(), "{wrong}");
+            assert!(uuid("-uuid", wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_system_is_described_by_type_1_alone() {
+        let parsed = |lists: &[&str]| {
+            let lists: Vec<String> = lists.iter().map(|list| (*list).to_string()).collect();
+            smbios(&lists).map_err(|error| error.to_string())
+        };
+        let (system, id) = parsed(&[
+            "type=1,manufacturer=A,,B,serial=1",
+            "type=1,serial=2,uuid=00000000-0000-0000-0000-000000000001",
+        ])
+        .expect("a system");
+        assert_eq!(system.manufacturer.as_deref(), Some("A,B"));
+        assert_eq!((system.serial.as_deref(), system.sku), (Some("2"), None));
+        assert_eq!(id, Some(1u128.to_be_bytes()));
+        let long = format!("type=1,serial={}", "x".repeat(256));
+        for wrong in [
+            "type=0,vendor=x",
+            "file=x",
+            "manufacturer=x",
+            "type=1,serail=2",
+            "type=1,uuid=7",
+            &long,
+        ] {
+            assert!(parsed(&[wrong]).is_err(), "{wrong}");
         }
     }
 

@@ -16,6 +16,7 @@ pub mod firmware_options;
 pub mod guest;
 pub mod inspect;
 pub mod machine;
+pub mod monitor;
 pub mod pc;
 pub mod properties;
 pub mod run;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use accel::{Accel, AccelError, CpuModel, CpuState, Kick, Vcpu, VcpuExit, Vm, VmConfig};
 use devices::Clock;
+use devices::backend::input::{Input, Key};
 use devices::board::build::{Board, BoardError, Event, Listener, Parts};
 use devices::board::{BoardOptions, Processor};
 use devices::chips::CpuSignal;
@@ -57,6 +58,8 @@ pub struct MachineConfig {
     pub no_shutdown: bool,
     /// What is in memory, and the processor's state, when the machine starts without firmware.
     pub boot: Option<Boot>,
+    /// The machine's name (`-name`).
+    pub name: Option<String>,
     /// The machine waits for [`Machine::resume`] before its first instruction (`-S`).
     pub paused: bool,
     /// Looks over the shoulder of software CPUs.
@@ -74,10 +77,22 @@ impl MachineConfig {
             no_reboot: false,
             no_shutdown: false,
             boot: None,
+            name: None,
             paused: false,
             observer: None,
         }
     }
+}
+
+/// What a machine is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Its name, if it has one.
+    pub name: Option<String>,
+    /// Its UUID; zero if it has none.
+    pub uuid: [u8; 16],
+    /// The engine it runs on.
+    pub engine: &'static str,
 }
 
 /// How a machine without firmware starts: what a boot loader would have left.
@@ -125,6 +140,8 @@ pub struct Machine {
     boot: Option<Boot>,
     paused: Option<Pause>,
     watchers: Vec<mpsc::Sender<News>>,
+    identity: Identity,
+    input: Input,
 }
 
 /// What the vCPU's callbacks, the timer's thread and the machine's owner share.
@@ -192,6 +209,12 @@ impl Machine {
             processor: told(&config.cpu),
             ..config.board
         };
+        let identity = Identity {
+            name: config.name,
+            uuid: options.uuid,
+            engine: accel.name(),
+        };
+        let input = config.parts.input.clone();
         let board = Board::new(options, config.parts, clock.clone())?;
         let reset_state = CpuState::reset(config.cpu.signature());
         let vm = accel.create_vm(&VmConfig {
@@ -239,6 +262,8 @@ impl Machine {
             boot: config.boot,
             paused: None,
             watchers: Vec::new(),
+            identity,
+            input,
         };
         machine.start()?;
         if config.paused {
@@ -268,6 +293,23 @@ impl Machine {
     /// This machine, as other threads reach it.
     pub fn control(&self) -> Control {
         Control::new(&self.shared)
+    }
+
+    /// What the machine is called.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// A key of the user's goes down or up.
+    pub fn press_key(&self, key: Key, down: bool) {
+        self.input.key(key, down);
+        self.shared.poll_device("i8042");
+    }
+
+    /// The user presses the power button.
+    pub fn press_power(&self) {
+        self.input.press_power();
+        self.shared.poll_device("piix4_pm");
     }
 
     /// Why the machine stands still, if it does.
@@ -390,6 +432,10 @@ impl Machine {
 
     fn reset(&mut self) -> Result<(), VmError> {
         self.shared.note(ExitKind::Reset);
+        if self.paused.is_some() {
+            // It stands still before its first instruction again; a machine that was off can go on.
+            self.paused = Some(Pause::Prelaunch);
+        }
         self.shared.board.reset();
         self.vcpu.set_state(&self.reset_state)?;
         self.start()

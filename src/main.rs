@@ -21,6 +21,10 @@ fn main() -> ExitCode {
         print!("{}", Options::help_text());
         return ExitCode::SUCCESS;
     }
+    if options.help_all {
+        print!("{}", Options::long_help_text());
+        return ExitCode::SUCCESS;
+    }
     match twin86::run::run(&options) {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

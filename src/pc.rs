@@ -56,6 +56,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         backends,
     } = target;
     let config = MachineConfig {
+        name: options.guest_name()?,
         icount: session.icount,
         no_reboot: options.no_reboot,
         no_shutdown: options.no_shutdown,
@@ -144,6 +145,12 @@ fn bios(options: &Options) -> &Path {
 
 /// What the options choose of the board.
 fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> {
+    let (system, told_uuid) = firmware_options::smbios(&options.smbios)?;
+    let uuid = match (&options.uuid, told_uuid) {
+        (_, Some(uuid)) => uuid,
+        (Some(given), None) => firmware_options::uuid("-uuid", given)?,
+        (None, None) => [0; 16],
+    };
     Ok(BoardOptions {
         ram,
         rtc_base: calendar::rtc_base(options.rtc.as_deref())?,
@@ -151,10 +158,8 @@ fn board_options(options: &Options, ram: u64) -> Result<BoardOptions, RunError> 
         vga: has_vga(options),
         hpet: !options.no_hpet && options.machine_switch("hpet", true)?,
         boot: firmware_options::boot(&options.boot)?,
-        uuid: match &options.uuid {
-            Some(given) => firmware_options::uuid(given)?,
-            None => [0; 16],
-        },
+        uuid,
+        system,
         ..BoardOptions::default()
     })
 }
@@ -175,8 +180,9 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
     for given in &options.chardev {
         target.backends.add(given)?;
     }
+    let globals = device_option::globals(&options.global)?;
     for given in &options.device {
-        device_option::add(target, given)?;
+        device_option::add(target, given, &globals)?;
     }
     if let Some(given) = &options.debugcon {
         if target.board.debugcon.is_some() {

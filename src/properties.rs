@@ -60,6 +60,13 @@ impl Properties {
             .map(|(_, value)| value.as_str())
     }
 
+    /// Sets a property, unless it is set already.
+    pub fn set_default(&mut self, name: &str, value: &str) {
+        if self.get(name).is_none() {
+            self.pairs.push((name.to_string(), value.to_string()));
+        }
+    }
+
     /// Refuses properties other than `names`.
     ///
     /// # Errors

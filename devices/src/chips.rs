@@ -224,6 +224,19 @@ impl CpuSet {
     }
 }
 
+/// The chips as they were at one moment: copies, which can be read without an effect on the machine.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The 8259 pair.
+    pub pic: I8259Pair,
+    /// The IOAPIC.
+    pub ioapic: IoApic,
+    /// The local APICs, one a processor.
+    pub lapics: Vec<LocalApic>,
+    /// Guest time of the copy.
+    pub now: Duration,
+}
+
 /// The 8259 pair, the IOAPIC and the local APICs of a machine.
 ///
 /// Methods with a `cpu` panic if there is no such processor: the index comes from the board.
@@ -421,6 +434,18 @@ impl InterruptChips {
             }
             chips.last_lowest = 0;
         });
+    }
+
+    /// Copies of all chips, for a debugger to look at.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = self.clock.now();
+        let chips = self.lock();
+        Snapshot {
+            pic: chips.pic.clone(),
+            ioapic: chips.ioapic.clone(),
+            lapics: chips.lapics.clone(),
+            now,
+        }
     }
 
     /// The state of all chips.

@@ -129,6 +129,31 @@ impl I8259 {
         self.edges | self.lines & self.elcr
     }
 
+    /// The interrupt mask register.
+    pub fn imr(&self) -> u8 {
+        self.imr
+    }
+
+    /// The input of highest priority.
+    pub fn highest(&self) -> u8 {
+        self.highest
+    }
+
+    /// The vector of input 0.
+    pub fn vector_base(&self) -> u8 {
+        self.vector_base
+    }
+
+    /// Whether reads of the even port give the ISR.
+    pub fn reads_isr(&self) -> bool {
+        self.read_isr
+    }
+
+    /// Whether it is in special fully nested mode.
+    pub fn is_fully_nested(&self) -> bool {
+        self.icw4 & ICW4_FULLY_NESTED != 0
+    }
+
     /// The in-service register.
     pub fn isr(&self) -> u8 {
         self.isr
@@ -375,6 +400,14 @@ impl I8259Pair {
             _ => self.slave.restore_level(irq & 7, level),
         }
         self.cascade();
+    }
+
+    /// One of the chips.
+    pub fn look(&self, chip: Chip) -> &I8259 {
+        match chip {
+            Chip::Master => &self.master,
+            Chip::Slave => &self.slave,
+        }
     }
 
     /// The INTR output of the pair.

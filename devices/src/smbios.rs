@@ -38,6 +38,26 @@ const NO_HANDLE: u16 = 0xFFFF;
 /// The largest memory module.
 const MODULE: u64 = 16 << 30;
 
+/// The longest string taken: more than any firmware shows, and far from what fills the tables.
+pub const LONGEST: usize = 255;
+
+/// What the user says of the system (type 1); what is absent is the stock text, or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct System {
+    /// Who made it.
+    pub manufacturer: Option<String>,
+    /// What it is.
+    pub product: Option<String>,
+    /// Which version of it.
+    pub version: Option<String>,
+    /// Its serial number.
+    pub serial: Option<String>,
+    /// Its number in the maker's catalogue.
+    pub sku: Option<String>,
+    /// The family of products it belongs to.
+    pub family: Option<String>,
+}
+
 /// The structures, one behind the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Smbios {
@@ -55,7 +75,7 @@ impl Smbios {
             count: 0,
             largest: 0,
         };
-        all.add(system(options.uuid));
+        all.add(system(&options.system, options.uuid));
         all.add(chassis());
         all.add(processor(&options.processor, options.cpus));
         let modules = options.ram.div_ceil(MODULE).max(1);
@@ -184,20 +204,26 @@ impl Structure {
     }
 }
 
-fn system(uuid: [u8; 16]) -> Structure {
+fn system(system: &System, uuid: [u8; 16]) -> Structure {
+    let or = |given: &Option<String>, stock: &'static str| -> String {
+        let text = given.as_deref().unwrap_or(stock);
+        // A NUL ends a string, two end the structure.
+        let text = text.chars().filter(|c| *c != '\0');
+        text.take(LONGEST).collect()
+    };
     const POWER_SWITCH: u8 = 6;
     // The first three fields of a UUID are stored little-endian.
     let [a, b, c, d, e, f, g, h, rest @ ..] = uuid;
     Structure::new(SYSTEM)
-        .string(MANUFACTURER)
-        .string(PRODUCT)
-        .string(VERSION)
-        .string("")
+        .string(&or(&system.manufacturer, MANUFACTURER))
+        .string(&or(&system.product, PRODUCT))
+        .string(&or(&system.version, VERSION))
+        .string(&or(&system.serial, ""))
         .bytes(&[d, c, b, a, f, e, h, g])
         .bytes(&rest)
         .byte(POWER_SWITCH)
-        .string("")
-        .string("")
+        .string(&or(&system.sku, ""))
+        .string(&or(&system.family, ""))
 }
 
 fn chassis() -> Structure {
@@ -363,6 +389,32 @@ mod tests {
         let modules = large.iter().filter(|(kind, ..)| *kind == 17).count();
         let ranges = large.iter().filter(|(kind, ..)| *kind == 19).count();
         assert_eq!((modules, ranges), (2, 2));
+    }
+
+    #[test]
+    fn the_user_describes_the_system() {
+        let long = "x".repeat(10_000);
+        let options = BoardOptions {
+            system: System {
+                manufacturer: Some("Maker".into()),
+                serial: Some(long),
+                family: Some("a\0b".into()),
+                version: Some(String::new()),
+                ..System::default()
+            },
+            ..BoardOptions::default()
+        };
+        let smbios = Smbios::new(&options);
+        let tables = smbios.tables();
+        walk(tables);
+        // Manufacturer, product, no version, serial number; no SKU, family.
+        assert_eq!(
+            (&tables[4..8], &tables[25..27]),
+            (&[1, 2, 0, 3][..], &[0, 4][..])
+        );
+        assert!(tables[27..].starts_with(b"Maker\0Standard PC"));
+        let serial = tables.iter().filter(|byte| **byte == b'x').count();
+        assert!((LONGEST..LONGEST + 4).contains(&serial));
     }
 
     #[test]

@@ -165,6 +165,21 @@ fn options_that_contradict_each_other() {
     refuses(&["-hda", "x", "-nic", "user"], &["-nic", "'user'"]);
     refuses(&["-hda", "x", "-vga", "cirrus"], &["-vga", "'cirrus'"]);
     refuses(&["-initrd", "x"], &["-initrd needs a guest"]);
+    for (option, value, part) in [
+        ("-smbios", "type=0,vendor=x", "type=1"),
+        ("-smbios", "type=1,serail=x", "'serial'"),
+        (
+            "-global",
+            "PIIX4_PM.disable_s3=1",
+            "no property of PIIX4_PM",
+        ),
+        ("-global", "isa-debug-exit.iobas=1", "'iobase'"),
+        ("-name", "a,proces=b", "'process'"),
+        ("-readconfig", "vm.cfg", "cannot be read"),
+    ] {
+        refuses(&["-hda", "/dev/null", option, value], &[option, part]);
+    }
+    refuses(&["-name", "x"], &["-name needs a guest"]);
     refuses(
         &["-M", "pc,hpett=off", "-hda", "x"],
         &["hpett", "did you mean 'hpet'"],

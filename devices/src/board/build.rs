@@ -213,6 +213,11 @@ impl Board {
         self.core.pci.display(look)
     }
 
+    /// The PCI functions as they are now, for a debugger: looking has no effect.
+    pub fn pci(&self) -> Vec<pci::Look> {
+        self.core.pci.look()
+    }
+
     /// The interrupt chips, for the processors.
     pub fn chips(&self) -> &Arc<InterruptChips> {
         &self.core.chips

@@ -13,6 +13,7 @@ use crate::backend::input::Input;
 use crate::fw_cfg;
 use crate::i8237::Dma;
 use crate::memory_map::BusMaster;
+use crate::smbios::System;
 use crate::{Clock, IrqLine, Requests, portf0};
 
 /// What a device is wired to when the board builds it.
@@ -80,6 +81,8 @@ pub struct BoardOptions {
     pub processor: Processor,
     /// The machine's UUID; zero if it has none.
     pub uuid: [u8; 16],
+    /// What the machine says of itself.
+    pub system: System,
     /// Firmware is told that nobody looks at a display.
     pub nographic: bool,
     /// How firmware is to boot.
@@ -111,6 +114,7 @@ impl Default for BoardOptions {
             smm: false,
             processor: Processor::default(),
             uuid: [0; 16],
+            system: System::default(),
             nographic: false,
             boot: Boot::default(),
             drives: Drives::default(),

@@ -88,6 +88,26 @@ impl Bar {
         }
     }
 
+    /// How many ports or bytes it asks for.
+    pub const fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether it asks for ports.
+    pub const fn is_io(&self) -> bool {
+        matches!(self.kind, Kind::Io)
+    }
+
+    /// Whether its address has 64 bits.
+    pub const fn is_64_bit(&self) -> bool {
+        matches!(self.kind, Kind::Memory64)
+    }
+
+    /// Whether reads of it have no side effects.
+    pub const fn is_prefetchable(&self) -> bool {
+        self.prefetchable
+    }
+
     /// The row of configuration space for this BAR as number `index`.
     ///
     /// # Panics

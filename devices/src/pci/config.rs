@@ -144,6 +144,11 @@ impl Config {
         self.regs.u8(INTERRUPT_PIN)
     }
 
+    /// What BAR `index` asks for, if the function has it.
+    pub fn bar(&self, index: usize) -> Option<Bar> {
+        *self.bars.get(index)?
+    }
+
     /// Where BAR `index` decodes now, if it does.
     pub fn mapping(&self, index: usize) -> Option<Mapping> {
         let bar = self.bars.get(index)?.as_ref()?;

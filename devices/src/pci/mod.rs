@@ -29,6 +29,7 @@ use crate::board::{BoardOptions, Wiring};
 use crate::bus::{Region, Widths, Window};
 use crate::memory::Block;
 use crate::memory_map::{Range, SharedShape, Target};
+use crate::pci::bar::{Bar, Mapping};
 use crate::pci::config::Config;
 use crate::pci::intx::{Pin, PirqRouter};
 use crate::{
@@ -170,6 +171,23 @@ pub const PCI: &[Row] = &[
     Row { name: "vga",    slot: 2, function: 0, regions: vga::REGIONS, irqs: &[], wanted: |options| options.vga, new: vga::new },
 ];
 
+/// A function as a debugger sees it.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// Its name.
+    pub name: &'static str,
+    /// Its device number.
+    pub slot: u8,
+    /// Its function number.
+    pub function: u8,
+    /// Its configuration space.
+    pub space: [u8; config::SIZE],
+    /// What its BARs ask for.
+    pub bars: [Option<Bar>; bar::COUNT],
+    /// Where they decode.
+    pub mappings: [Option<Mapping>; bar::COUNT],
+}
+
 /// One function on bus 0.
 #[derive(Clone)]
 pub struct Present {
@@ -246,6 +264,25 @@ impl Handles {
             })
         };
         self.functions.iter().flat_map(windows).collect()
+    }
+
+    /// What every function's configuration space holds now; looking has no effect.
+    pub fn look(&self) -> Vec<Look> {
+        let look = |present: &Present| {
+            let function = lock(&present.shared);
+            let config = function.config();
+            let mut space = [0; config::SIZE];
+            config.regs().peek(0, &mut space);
+            Look {
+                name: present.name,
+                slot: present.slot,
+                function: present.function,
+                space,
+                bars: std::array::from_fn(|index| config.bar(index)),
+                mappings: config.mappings(),
+            }
+        };
+        self.functions.iter().map(look).collect()
     }
 
     /// Looks at the monitor of the first function that drives one.
