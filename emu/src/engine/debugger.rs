@@ -86,6 +86,8 @@ pub(crate) struct Debugger {
     points: DebugPoints,
     /// The breakpoints that blocks were made with.
     in_blocks: Vec<u64>,
+    /// They may be others now.
+    changed: bool,
     /// Where the guest goes on, past the breakpoint there.
     passing: Option<u64>,
     /// Events wait: an instruction is run for the debugger.
@@ -112,7 +114,7 @@ impl Debugger {
     /// Whether anything is to be done before the loop.
     #[inline]
     pub(crate) fn has_work(&self) -> bool {
-        self.points.step || self.passing.is_some()
+        self.points.step || self.changed || self.passing.is_some()
     }
 
     /// Forgets what the present instruction hit: it faulted, and will be run again.
@@ -161,11 +163,7 @@ impl Engine {
         let watches = debugger.points.watchpoints != points.watchpoints;
         debugger.points = points.clone();
         debugger.found = None;
-        // A step runs no block, so that blocks outlive a step past a breakpoint lifted for it.
-        if !points.step && debugger.in_blocks != points.breakpoints {
-            debugger.in_blocks.clone_from(&points.breakpoints);
-            self.blocks.clear();
-        }
+        debugger.changed = true;
         if watches {
             self.cpu.flush_tlb();
         }
@@ -179,7 +177,14 @@ impl Engine {
     #[cold]
     pub(super) fn run_for_debugger(&mut self) -> Option<Stop> {
         if self.cpu.debugger.points.step {
+            // This runs no block: they outlive a step past a breakpoint that was lifted for it.
             return Some(self.debug_step());
+        }
+        let debugger = &mut self.cpu.debugger;
+        debugger.changed = false;
+        if debugger.in_blocks != debugger.points.breakpoints {
+            debugger.in_blocks.clone_from(&debugger.points.breakpoints);
+            self.blocks.clear();
         }
         let at = self.cpu.debugger.passing?;
         while self.cpu.linear_rip() == at && self.cpu.activity == Activity::Running {
