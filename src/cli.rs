@@ -175,6 +175,9 @@ pub struct Options {
     /// tcp:HOST:PORT, unix:PATH, none; with form=i8086|i386|x86-64, as it shall see the processor.
     #[arg(long, value_name = "DEV", help_heading = "Debugging")]
     pub gdb: Option<String>,
+    /// Stand still before the first instruction, until gdb or the monitor lets the guest go on.
+    #[arg(long = "S", help_heading = "Debugging")]
+    pub paused: bool,
     /// Lets gdb connect: the same as -gdb tcp::1234.
     #[arg(long = "s", help_heading = "Debugging")]
     pub gdb_default: bool,
@@ -478,6 +481,7 @@ impl Options {
             ("-rtc", self.rtc.is_some()),
             ("-gdb", self.gdb.is_some()),
             ("-s", self.gdb_default),
+            ("-S", self.paused),
         ];
         match rows.iter().find(|(_, is_given)| *is_given) {
             Some((given, _)) => Err(CliError::NeedsGuest { given }),

@@ -61,6 +61,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         icount: session.icount,
         no_reboot: options.no_reboot,
         no_shutdown: options.no_shutdown,
+        paused: options.paused,
         boot,
         observer: session.observer,
         ..MachineConfig::new(board, parts, session.cpu)
