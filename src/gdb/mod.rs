@@ -78,11 +78,10 @@ impl Config {
             .split(',')
             .filter(|item| !item.is_empty() && !["server", "nowait", "nodelay"].contains(item));
         let rest: Vec<&str> = kept.collect();
-        let properties = Properties::parse(&format!("gdb,{}", rest.join(","))).map_err(usage)?;
         let properties = if rest.is_empty() {
             Properties::default()
         } else {
-            properties
+            Properties::parse(&format!("gdb,{}", rest.join(","))).map_err(usage)?
         };
         let known = ["form", "server", "wait", "nodelay"];
         properties.only(&known).map_err(usage)?;

@@ -168,7 +168,9 @@ impl<'a> Guest<'a> {
         let Some(at) = self.points.breakpoints.iter().position(|b| *b == address) else {
             return Ok(false);
         };
-        self.set_points(|points| drop(points.breakpoints.swap_remove(at)))
+        self.set_points(|points| {
+            points.breakpoints.swap_remove(at);
+        })
     }
 }
 
@@ -410,7 +412,9 @@ impl HwWatchpoint for Guest<'_> {
         let Some(at) = self.points.watchpoints.iter().position(|w| *w == old) else {
             return Ok(false);
         };
-        self.set_points(|points| drop(points.watchpoints.swap_remove(at)))
+        self.set_points(|points| {
+            points.watchpoints.swap_remove(at);
+        })
     }
 }
 
