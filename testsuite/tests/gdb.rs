@@ -40,7 +40,10 @@ impl Folder {
     /// The machine with a place for gdb.
     fn machine<'a>(&self, machine: Machine<'a>, form: &str) -> Machine<'a> {
         let socket = self.socket();
-        machine.args(["-gdb", &format!("unix:{}{form}", socket.display())])
+        machine.args([
+            "-gdb",
+            &format!("unix:{}{form},server=on,wait=off", socket.display()),
+        ])
     }
 
     /// Waits until gdb can connect.
@@ -89,9 +92,10 @@ impl Drop for Folder {
 /// All that gdb says to its end, which comes soon.
 #[track_caller]
 fn told(mut gdb: Child) -> String {
-    let mut streams: Vec<Box<dyn Read + Send>> = Vec::new();
-    streams.push(Box::new(gdb.stdout.take().expect("a pipe")));
-    streams.push(Box::new(gdb.stderr.take().expect("a pipe")));
+    let streams: [Box<dyn Read + Send>; 2] = [
+        Box::new(gdb.stdout.take().expect("a pipe")),
+        Box::new(gdb.stderr.take().expect("a pipe")),
+    ];
     let readers = streams.into_iter().map(|mut stream| {
         thread::spawn(move || {
             let mut text = String::new();
@@ -240,13 +244,16 @@ fn stepping_into_32_bit_firmware_and_breaking_there() {
         return;
     }
     let folder = Folder::new("seabios");
+    // Blocks of commands come from files only.
+    let script = folder.0.join("to-32-bit");
+    let commands = "set $n = 0\nwhile $cs != 8 && $n < 2000\nstepi\nset $n = $n + 1\nend\n";
+    fs::write(&script, commands).expect("a script");
     let running = firmware(&guests, &folder, ",form=i386");
     let said = folder.say(
         None,
         &[],
         &[
-            "set $n = 0",
-            "while $cs != 8 && $n < 2000\nstepi\nset $n = $n + 1\nend",
+            &format!("source {}", script.display()),
             "p/x $cs_base",
             "p $cr0 & 1",
             "stepi 40",
