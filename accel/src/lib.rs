@@ -118,7 +118,7 @@ pub trait Vcpu: Send {
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError>;
     /// Sets what [`Vcpu::run`] shall stop at for a debugger, in place of what was set before. To be
     /// called last before the guest goes on: a breakpoint where it stands now is passed once. What
-    /// counts as a step, and what an access, is said in [`emu::engine::DebugPoints`]'s module.
+    /// counts as a step, and what as an access, is said in [`emu::engine::debugger`].
     ///
     /// # Errors
     /// If the engine cannot watch for that, or the host refuses; what was set before is then gone.

@@ -1,6 +1,6 @@
 //! The loop: blocks run one after the other; everything else happens between them.
 
-mod debugger;
+pub mod debugger;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

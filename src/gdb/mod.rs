@@ -106,6 +106,7 @@ impl Config {
 /// The stub of a machine.
 pub struct Stub {
     ended: mpsc::Receiver<()>,
+    place: Place,
     status: Arc<AtomicU8>,
 }
 
@@ -139,7 +140,11 @@ impl Stub {
             // The run may have ended without waiting.
             let _ = over.send(());
         })?;
-        Ok(Self { ended, status })
+        Ok(Self {
+            ended,
+            place: config.place.clone(),
+            status,
+        })
     }
 
     /// Tells a gdb that is connected of the run's end. The machine must be gone.
@@ -147,6 +152,10 @@ impl Stub {
         self.status.store(status, Ordering::Relaxed);
         // gdb hears of it by the closed connection else.
         let _ = self.ended.recv_timeout(FAREWELL);
+        if let Place::Unix(path) = &self.place {
+            // Somebody may have removed it.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 

@@ -164,14 +164,19 @@ fn on_bytes<'a, 'g>(
     bytes: &[u8],
 ) -> Next<'a, 'g> {
     for &byte in bytes {
+        let idle = matches!(protocol, GdbStubStateMachine::Idle(_));
         protocol = match protocol {
             GdbStubStateMachine::Idle(gdb) => told(gdb.incoming_data(guest, byte))?,
             GdbStubStateMachine::Running(gdb) => told(gdb.incoming_data(guest, byte))?,
             other => other,
         };
         if let GdbStubStateMachine::CtrlCInterrupt(gdb) = protocol {
-            let reason = interrupt(guest).map_err(|e| ProtocolError(e.to_string()))?;
-            protocol = told(gdb.interrupt_handled(guest, Some(reason)))?;
+            // The stop that gdb waits for may have crossed its interrupt.
+            let reason = match idle {
+                true => None,
+                false => Some(interrupt(guest).map_err(|e| ProtocolError(e.to_string()))?),
+            };
+            protocol = told(gdb.interrupt_handled(guest, reason))?;
         }
     }
     Ok(protocol)

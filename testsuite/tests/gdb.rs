@@ -416,7 +416,8 @@ fn a_kernel_by_symbol() {
             "delete",
             "p/x $rbx",
             "p/x $xmm3.v2_int64[0]",
-            "p $st0",
+            "output $st0",
+            "echo \\n",
             "p $cr4 & 0x20",
             "p/x $gs_base",
             "break work",
@@ -446,10 +447,14 @@ fn a_kernel_by_symbol() {
             "Hardware read watchpoint 3",
             "Value = 1",
             "Hardware access",
-            " = 3.14159265358979323",
             "Breakpoint 5, work () at",
             "forever () at",
         ],
+    );
+    // QEMU 7.2 tells physical register 0 here.
+    assert!(
+        is_qemu(&guests) || said.contains("3.14159265358979323"),
+        "{said}"
     );
     let found = values(&said);
     let expected = [
