@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// What left the processor.
@@ -29,6 +30,18 @@ pub enum ExitKind {
 }
 
 impl ExitKind {
+    /// Every kind, in the order of the numbers.
+    pub const ALL: [Self; 8] = [
+        Self::In,
+        Self::Out,
+        Self::MmioRead,
+        Self::MmioWrite,
+        Self::Interrupt,
+        Self::Halt,
+        Self::TripleFault,
+        Self::Reset,
+    ];
+
     /// The hardware's own name for it (Intel SDM Vol. 3C, "Basic Exit Reasons").
     pub fn name(self) -> &'static str {
         match self {
@@ -80,50 +93,48 @@ const MOST_RECORDED: usize = 4 << 20;
 /// Counts, prints and records exits.
 #[derive(Debug, Default)]
 pub struct Exits {
-    inner: Mutex<Inner>,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    counts: BTreeMap<ExitKind, u64>,
-    record: Option<Vec<Exit>>,
-    last: Option<ExitKind>,
+    counts: [AtomicU64; ExitKind::ALL.len()],
+    /// The kind before, plus one: a processor that is woken in vain halts again without having run.
+    last: AtomicU8,
+    recording: AtomicBool,
+    record: Mutex<Vec<Exit>>,
 }
 
 impl Exits {
     /// Keeps a record from now on.
     pub fn record(&self) {
-        self.lock().record = Some(Vec::new());
+        self.lock().clear();
+        self.recording.store(true, Ordering::Release);
     }
 
     /// The record so far, and an empty one from now on.
     pub fn take_record(&self) -> Vec<Exit> {
-        self.lock()
-            .record
-            .as_mut()
-            .map(std::mem::take)
-            .unwrap_or_default()
+        std::mem::take(&mut *self.lock())
     }
 
     /// How often each kind has happened.
     pub fn counts(&self) -> BTreeMap<ExitKind, u64> {
-        self.lock().counts.clone()
+        let count = |kind: ExitKind| self.counts[kind as usize].load(Ordering::Relaxed);
+        let counts = ExitKind::ALL.map(|kind| (kind, count(kind)));
+        counts
+            .into_iter()
+            .filter(|&(_, count)| count != 0)
+            .collect()
     }
 
     /// Notes one exit.
     pub fn note(&self, exit: Exit) {
-        let mut inner = self.lock();
-        // A processor that is woken in vain halts again without having run.
-        if exit.kind == ExitKind::Halt && inner.last == Some(ExitKind::Halt) {
+        let last = self.last.swap(exit.kind as u8 + 1, Ordering::Relaxed);
+        if exit.kind == ExitKind::Halt && last == ExitKind::Halt as u8 + 1 {
             return;
         }
-        inner.last = Some(exit.kind);
         tracing::trace!(target: "exits", "{exit}");
-        *inner.counts.entry(exit.kind).or_default() += 1;
-        if let Some(record) = &mut inner.record
-            && record.len() < MOST_RECORDED
-        {
-            record.push(exit);
+        self.counts[exit.kind as usize].fetch_add(1, Ordering::Relaxed);
+        if self.recording.load(Ordering::Acquire) {
+            let mut record = self.lock();
+            if record.len() < MOST_RECORDED {
+                record.push(exit);
+            }
         }
     }
 
@@ -142,7 +153,7 @@ impl Exits {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Exit>> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

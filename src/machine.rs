@@ -757,11 +757,12 @@ impl CpuSignal for Port {
         let Some(shared) = self.0.upgrade() else {
             return;
         };
-        shared.wake.lock().signal = true;
-        shared.wake.changed.notify_all();
+        // The processor first: woken from HLT, it must know by then.
         if let Some(kick) = shared.kick.get() {
             kick.signal();
         }
+        shared.wake.lock().signal = true;
+        shared.wake.changed.notify_all();
     }
 }
 

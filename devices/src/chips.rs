@@ -15,7 +15,7 @@
 //! runs while there is something to acknowledge. What the 8259 has latched, and cannot find anymore
 //! when asked, comes out as spurious IRQ7 or IRQ15.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -231,6 +231,8 @@ pub struct InterruptChips {
     clock: Clock,
     ports: Vec<Port>,
     chips: Mutex<Chips>,
+    /// When the next local APIC timer is due, in nanoseconds; [`u64::MAX`] for never.
+    deadline: AtomicU64,
 }
 
 impl InterruptChips {
@@ -254,6 +256,7 @@ impl InterruptChips {
             clock,
             ports: (0..cpus).map(|_| Port::default()).collect(),
             chips: Mutex::new(chips),
+            deadline: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -402,10 +405,10 @@ impl InterruptChips {
         self.deadline()
     }
 
-    /// When the next local APIC timer is due.
+    /// When the next local APIC timer is due; takes no lock.
     pub fn deadline(&self) -> Option<Duration> {
-        let chips = self.lock();
-        chips.lapics.iter().filter_map(LocalApic::deadline).min()
+        let deadline = self.deadline.load(Ordering::Acquire);
+        (deadline != u64::MAX).then(|| Duration::from_nanos(deadline))
     }
 
     /// Hardware reset of all chips; inputs keep the level that devices drive.
@@ -461,6 +464,10 @@ impl InterruptChips {
         let mut chips = self.lock();
         let result = operation(&mut chips);
         chips.settle();
+        let deadline = chips.lapics.iter().filter_map(LocalApic::deadline).min();
+        let nanoseconds = deadline.and_then(|d| u64::try_from(d.as_nanos()).ok());
+        let deadline = nanoseconds.unwrap_or(u64::MAX);
+        self.deadline.store(deadline, Ordering::Release);
         for (cpu, port) in self.ports.iter().enumerate() {
             let events = chips.events(cpu).to_bits();
             let before = port.events.swap(events, Ordering::AcqRel);

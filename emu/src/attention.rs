@@ -11,7 +11,7 @@ bitflags! {
     /// Reasons to look up.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Signals: u32 {
-        /// An event may be deliverable, or the state that decides it changed.
+        /// [`crate::io::CpuIo::pending`] may have changed.
         const EVENT = 1 << 0;
         /// Somebody wants `run` to return.
         const KICK = 1 << 1;
@@ -25,6 +25,8 @@ bitflags! {
         const STEP = 1 << 5;
         /// The instruction deadline of virtual time moved.
         const DEADLINE = 1 << 6;
+        /// The processor's own state changed in a way the loop must look at.
+        const CHECK = 1 << 7;
     }
 }
 

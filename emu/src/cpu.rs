@@ -1,6 +1,5 @@
 //! The processor: registers, TLB, its view of the board. Rules see the [`Cpu`] and nothing else.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::arch::cpuid::CpuModel;
@@ -11,6 +10,7 @@ use crate::decode::Insn;
 use crate::engine::Debugger;
 use crate::flags::Flags;
 use crate::io::CpuIo;
+use crate::map::Map;
 use crate::mem::tlb::{Privilege, Tlb};
 use crate::memory::MemoryMap;
 use crate::state::{Activity, CpuState, Fpu, Msrs, Shadow};
@@ -72,6 +72,15 @@ pub(crate) struct CodeWrite {
     pub address: u64,
     /// Bytes written (within one page).
     pub len: u64,
+}
+
+/// A page that code was translated from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CodePage {
+    /// A bit for each 64 bytes that hold code.
+    pub granules: u64,
+    /// Writes to it since the last of its code was dropped.
+    pub idle_writes: u8,
 }
 
 /// The ends of the offsets that a segment lets be read and written; 0 where it is not that simple.
@@ -150,9 +159,11 @@ pub struct Cpu {
     pub(crate) io: Arc<dyn CpuIo>,
     pub(crate) attention: Arc<Attention>,
     pub(crate) memory: Arc<MemoryMap>,
-    /// Pages code was translated from: guest page number to a bit for each 64 bytes that hold code.
-    pub(crate) code_pages: HashMap<u64, u64>,
+    /// Pages code was translated from, by guest page number.
+    pub(crate) code_pages: Map<u64, CodePage>,
     pub(crate) code_writes: Vec<CodeWrite>,
+    /// [`CpuIo::pending`] may show something: the board has signalled since it was last empty.
+    pub(crate) events_possible: bool,
     /// The jump cache and links are stale: a translation of code addresses changed.
     pub(crate) forget_jumps: bool,
     /// Instructions retired when the present run of instructions began; see [`Cpu::tsc`].
@@ -221,8 +232,9 @@ impl Cpu {
             io,
             memory: attention.memory_map(),
             attention,
-            code_pages: HashMap::new(),
+            code_pages: Map::default(),
             code_writes: Vec::new(),
+            events_possible: true,
             forget_jumps: false,
             retired: 0,
             keep_resume_flag: false,
@@ -324,8 +336,10 @@ impl Cpu {
         } else if changed.intersects(RFlags::AC) {
             self.update_privilege();
         }
-        if changed.intersects(RFlags::TF | RFlags::IF | RFlags::RF) {
-            self.attention.set_own(Signals::EVENT);
+        let set = changed & self.system_flags;
+        let opens = set.contains(RFlags::IF) && self.events_possible;
+        if opens || set.intersects(RFlags::TF | RFlags::RF) {
+            self.recheck_events();
         }
     }
 
@@ -507,7 +521,7 @@ impl Cpu {
 
     /// Makes the loop look at events before the next instruction.
     pub(crate) fn recheck_events(&self) {
-        self.attention.set_own(Signals::EVENT);
+        self.attention.set_own(Signals::CHECK);
     }
 
     /// The time-stamp counter as RDTSC shows it. In virtual time the instruction must run alone.

@@ -12,7 +12,7 @@ use crate::arch::cpuid::CpuModel;
 use crate::arch::exception::{DB, Exception};
 use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
-use crate::block::{BlockId, Blocks, Shape, granules_of};
+use crate::block::{BlockId, Blocks, Jump, Shape, Target, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
 use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode, shortened};
 use crate::event::Delivered;
@@ -117,6 +117,7 @@ impl Engine {
     pub fn run(&mut self) -> Stop {
         if self.cpu.activity != Activity::Running {
             // Nothing runs before an event has ended that.
+            self.cpu.events_possible = true;
             self.cpu.recheck_events();
         }
         if self.cpu.debugger.has_work()
@@ -168,7 +169,10 @@ impl Engine {
             {
                 self.cpu.regs[RIP] = self.cpu.next_rip(last);
             }
-            next = self.blocks.linked(id, self.cpu.regs[RIP].wrapping_sub(rip));
+            let now = self.cpu.regs[RIP];
+            next = self
+                .blocks
+                .linked(id, now.wrapping_sub(rip), self.cpu.linear_rip());
             if next.is_none() {
                 ended = Some((id, rip));
             }
@@ -193,8 +197,9 @@ impl Engine {
     fn next_block(&mut self, ended: Option<(BlockId, u64)>) -> Option<BlockId> {
         let linear = self.cpu.linear_rip();
         let id = match self.blocks.jump(linear, self.cpu.mode) {
-            Some(id) => id,
-            None => self.find_block(linear)?,
+            Jump::To(id) => id,
+            Jump::Stale(id) => self.refreshed(linear, id)?,
+            Jump::Unknown => self.find_block(linear)?,
         };
         if self.cpu.code_limit_checked() && !self.inside_limit(id) {
             self.step_one();
@@ -212,18 +217,27 @@ impl Engine {
         last <= u64::from(self.cpu.segment(Seg::Cs).limit)
     }
 
-    /// Links two blocks where the second lies in the first one's page. With a CS limit to check,
-    /// blocks stay unlinked, so that every entry is checked.
+    /// Links two blocks. With a CS limit to check, blocks stay unlinked, so that every entry is
+    /// checked.
     fn link(&mut self, from: BlockId, from_rip: u64, to: BlockId) {
-        let rip = self.cpu.regs[RIP];
-        let base = self.cpu.bases[Seg::Cs as usize];
-        let same_page = base.wrapping_add(rip) >> 12 == base.wrapping_add(from_rip) >> 12;
-        if same_page && !self.cpu.code_limit_checked() {
-            self.blocks.link(from, rip.wrapping_sub(from_rip), to);
+        let delta = self.cpu.regs[RIP].wrapping_sub(from_rip);
+        let rip = self.cpu.linear_rip();
+        if !self.cpu.code_limit_checked() {
+            let same_page = self.cpu.linear_rip_at(from_rip) >> 12 == rip >> 12;
+            self.blocks.link(from, delta, to, Target { rip, same_page });
         }
     }
 
-    #[cold]
+    /// The block a jump led to before translations changed, if it still leads there.
+    fn refreshed(&mut self, linear: u64, id: BlockId) -> Option<BlockId> {
+        if self.cpu.cached_code(linear) != Some(self.blocks.get(id).physical) {
+            return self.find_block(linear);
+        }
+        self.blocks.set_jump(linear, self.cpu.mode, id);
+        Some(id)
+    }
+
+    #[inline(never)]
     fn find_block(&mut self, linear: u64) -> Option<BlockId> {
         if self.cpu.debugger.parts_blocks_at(linear) {
             if !self.meets_breakpoint() {
@@ -232,18 +246,18 @@ impl Engine {
             return None;
         }
         let mode = self.cpu.mode;
-        let (physical, bytes) = match self.cpu.fetch(linear) {
+        let physical = match self.cpu.code_address(linear) {
             Ok(found) => found,
             Err(Raised) => {
                 self.raised();
                 return None;
             }
         };
-        if bytes.device {
-            self.step_one();
-            return None;
-        }
         let found = self.blocks.find(physical, mode).or_else(|| {
+            let bytes = self.cpu.code_bytes(physical);
+            if bytes.device {
+                return None;
+            }
             let (insns, shape) = self.translate(bytes.as_slice())?;
             self.cpu
                 .hold_code(physical, granules_of(physical, shape.len));
@@ -298,7 +312,7 @@ impl Engine {
                 (_, Some((to, _))) => offset = to,
                 (End::No | End::Maybe, None) => {}
                 (End::Yes | End::Branch, None) => {
-                    shape.linkable = iced.is_jmp_short_or_near();
+                    shape.linkable = iced.is_jmp_short_or_near() || iced.is_call_near();
                     break;
                 }
             }
@@ -335,11 +349,13 @@ impl Engine {
     fn stopped_at(&mut self, id: BlockId, at: usize) {
         let insn = self.blocks.get(id).insns[at];
         self.cpu.left = 0;
-        self.cpu.regs[RIP] = self.cpu.this_rip(&insn);
         self.cpu.retired += at as u64;
         match self.cpu.cause {
-            Cause::Retry => self.step_one(),
-            Cause::Fault(_) => self.raised(),
+            Cause::Retry => self.run_again(&insn),
+            Cause::Fault(_) => {
+                self.cpu.regs[RIP] = self.cpu.this_rip(&insn);
+                self.raised();
+            }
         }
     }
 
@@ -385,17 +401,37 @@ impl Engine {
             self.retire_one();
             return self.after_delivery();
         }
+        self.begin_alone();
+        let result = self.decode_one().and_then(|insn| self.run_one(&insn));
+        self.end_alone(result);
+    }
+
+    /// Runs an instruction of a block, at the start of which RIP stands, on its own.
+    fn run_again(&mut self, insn: &Insn) {
+        self.begin_alone();
+        let result = self.run_one(insn);
+        if result.is_err() {
+            self.cpu.regs[RIP] = self.cpu.this_rip(insn);
+        }
+        self.end_alone(result);
+    }
+
+    fn begin_alone(&mut self) {
         self.publish_time();
         self.cpu.shadow = Shadow::None;
         self.cpu.single_step = self.cpu.system_flags.contains(RFlags::TF);
         self.cpu.alone = true;
-        let result = self.decode_one().and_then(|insn| {
-            self.cpu.run_insns(&[insn])?;
-            if !insn.has(Insn::BRANCHES) {
-                self.cpu.regs[RIP] = self.cpu.next_rip(&insn);
-            }
-            Ok(())
-        });
+    }
+
+    fn run_one(&mut self, insn: &Insn) -> Result<(), Raised> {
+        self.cpu.run_insns(std::slice::from_ref(insn))?;
+        if !insn.has(Insn::BRANCHES) {
+            self.cpu.regs[RIP] = self.cpu.next_rip(insn);
+        }
+        Ok(())
+    }
+
+    fn end_alone(&mut self, result: Result<(), Raised>) {
         self.cpu.alone = false;
         self.cpu.left = 0;
         match result {
@@ -445,8 +481,9 @@ impl Engine {
         };
         while have < limit {
             let linear = self.cpu.linear_rip_at(rip.wrapping_add(have as u64));
-            match self.cpu.fetch(linear) {
-                Ok((_, code)) => {
+            match self.cpu.code_address(linear) {
+                Ok(physical) => {
+                    let code = self.cpu.code_bytes(physical);
                     let part = code.as_slice();
                     let take = part.len().min(limit - have);
                     bytes[have..have + take].copy_from_slice(&part[..take]);
@@ -483,7 +520,7 @@ impl Engine {
     fn drop_written(&mut self) {
         while let Some(write) = self.cpu.code_writes.pop() {
             let granules = self.blocks.drop_written(write);
-            self.cpu.code_pages.insert(write.address >> 12, granules);
+            self.cpu.code_left(write.address >> 12, granules);
         }
     }
 
@@ -504,6 +541,7 @@ impl Engine {
         }
         self.tell_delivered();
         let signals = self.cpu.attention.take();
+        self.cpu.events_possible |= signals.contains(Signals::EVENT);
         if signals.contains(Signals::MAP) {
             self.cpu.memory = self.cpu.attention.memory_map();
             self.cpu.flush_tlb();
@@ -545,8 +583,12 @@ impl Engine {
 
     /// Takes INIT, SMI, NMI and interrupts where the processor's state lets them in.
     fn take_events(&mut self) {
+        if !self.cpu.events_possible {
+            return;
+        }
         let pending = self.cpu.io.pending();
         if pending.is_empty() {
+            self.cpu.events_possible = false;
             return;
         }
         if pending.contains(Pending::SMI) {
@@ -603,7 +645,7 @@ impl Engine {
                     address: page << 12,
                     len: 4096,
                 });
-                self.cpu.code_pages.insert(page, 0);
+                self.cpu.code_left(page, 0);
             }
         }
     }

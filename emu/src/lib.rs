@@ -21,6 +21,7 @@ pub mod flags;
 pub mod fpu;
 pub mod insn;
 pub mod io;
+mod map;
 pub mod mem;
 pub mod memory;
 mod msr;

@@ -1,8 +1,8 @@
 //! CLC, STC, CMC, CLD, STD, CLI, STI. SDM Vol. 2, each mnemonic; virtual interrupts: Vol. 3B,
 //! "Interrupt and Exception Handling in Virtual-8086 Mode" and "Protected-Mode Virtual Interrupts".
 
-use super::Row;
 use super::form::row;
+use super::{Row, leave, next, raised};
 use crate::arch::{Cr4, RFlags};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
@@ -66,6 +66,23 @@ fn sti(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
+/// STI in a block. Its shadow holds interrupts back for one instruction, so the loop must see it only
+/// if there may be one, or if the next instruction is not at hand.
+fn sti_step(cpu: &mut Cpu, i: &Insn, left: &[Insn]) -> Result<(), Raised> {
+    if sti(cpu, i).is_err() {
+        return raised(cpu, left);
+    }
+    if cpu.shadow == Shadow::Sti {
+        if cpu.alone || left.is_empty() || cpu.attention.any() {
+            cpu.recheck_events();
+            leave(cpu, i, left);
+            return Ok(());
+        }
+        cpu.shadow = Shadow::None;
+    }
+    next(cpu, left)
+}
+
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     row!(plain: clc, [Clc]),
@@ -74,5 +91,5 @@ pub(super) const ROWS: &[Row] = &[
     row!(plain: cld, [Cld]),
     row!(plain: std, [Std]),
     row!(plain: cli, [Cli]),
-    row!(plain: sti, [Sti]).ends(),
+    row!(@row [Sti] |_| sti_step),
 ];

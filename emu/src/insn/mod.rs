@@ -39,7 +39,7 @@ pub(crate) use system::exact_time;
 
 use iced_x86::{Code, Instruction};
 
-use crate::cpu::{Cpu, Raised};
+use crate::cpu::{Cpu, RIP, Raised};
 use crate::decode::{Insn, Step};
 
 /// What an instruction does to the block it stands in.
@@ -166,6 +166,25 @@ fn next(cpu: &mut Cpu, left: &[Insn]) -> Result<(), Raised> {
     match left {
         [insn, left @ ..] => (insn.step)(cpu, insn, left),
         [] => Ok(()),
+    }
+}
+
+/// Goes on, or if the loop has something to look at, leaves the block.
+#[inline(always)]
+fn next_or_leave(cpu: &mut Cpu, insn: &Insn, left: &[Insn]) -> Result<(), Raised> {
+    if cpu.attention.any() {
+        leave(cpu, insn, left);
+        return Ok(());
+    }
+    next(cpu, left)
+}
+
+/// Leaves the block behind `insn`.
+#[inline(always)]
+fn leave(cpu: &mut Cpu, insn: &Insn, left: &[Insn]) {
+    if !left.is_empty() {
+        cpu.regs[RIP] = cpu.next_rip(insn);
+        cpu.left = left.len();
     }
 }
 

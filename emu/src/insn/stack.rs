@@ -4,8 +4,8 @@
 //! The stack's width is that of SS, the values' width the operand size. Segment registers are
 //! pushed and popped elsewhere.
 
-use super::Row;
 use super::form::{Dest, Source, row};
+use super::{Row, next_or_leave, raised};
 use crate::arch::segment::Seg;
 use crate::arch::{Cr4, Gpr, RFlags};
 use crate::cpu::{Cpu, Raised};
@@ -179,6 +179,14 @@ fn popf<W: Raw>(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     Ok(())
 }
 
+/// POPF in a block, which it leaves only if the flags it set want something.
+fn popf_step<W: Raw>(cpu: &mut Cpu, i: &Insn, left: &[Insn]) -> Result<(), Raised> {
+    if popf::<W>(cpu, i).is_err() {
+        return raised(cpu, left);
+    }
+    next_or_leave(cpu, i, left)
+}
+
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
     row!(read1: push<u16>, [Push_r16, Push_rm16, Push_imm16, Pushw_imm8]),
@@ -200,7 +208,7 @@ pub(super) const ROWS: &[Row] = &[
     row!(plain: pushf::<u16>, [Pushfw]),
     row!(plain: pushf::<u32>, [Pushfd]),
     row!(plain: pushf::<u64>, [Pushfq]),
-    row!(plain: popf::<u16>, [Popfw]).ends(),
-    row!(plain: popf::<u32>, [Popfd]).ends(),
-    row!(plain: popf::<u64>, [Popfq]).ends(),
+    row!(@row [Popfw] |_| popf_step::<u16>),
+    row!(@row [Popfd] |_| popf_step::<u32>),
+    row!(@row [Popfq] |_| popf_step::<u64>),
 ];

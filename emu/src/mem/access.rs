@@ -463,6 +463,15 @@ impl Cpu {
             unsafe { store_unaligned(host, len, value) };
             return Ok(());
         }
+        if in_page(linear, len) == len
+            && let Some((host, physical)) = self.tlb.near_code(attempt.privilege, linear)
+            && self.code_pages.contains_key(&(physical / PAGE))
+        {
+            self.write_near_code(physical, len as u64)?;
+            // SAFETY: as above; who filled the entry had translated for a write.
+            unsafe { store_unaligned(host, len, value) };
+            return Ok(());
+        }
         let first = in_page(linear, len);
         let targets =
             self.resolve_span(linear, len, Access::Write, attempt.privilege, attempt.stack)?;
@@ -604,6 +613,9 @@ impl Cpu {
             mark.fetch_or(DIRTY, Ordering::Relaxed);
             if mark.load(Ordering::Relaxed) & HOLDS_CODE != 0 {
                 self.write_near_code(physical, len as u64)?;
+                if !watched && privilege != Privilege::UserAligned {
+                    self.tlb.fill_near_code(privilege, linear, host, physical);
+                }
                 return Ok(Target::Host(host));
             }
         }
@@ -620,11 +632,7 @@ impl Cpu {
     /// A write to a page that holds code: one that touches translated bytes must happen alone, and
     /// is left for the loop.
     fn write_near_code(&mut self, physical: u64, len: u64) -> Result<(), Raised> {
-        let Some(&held) = self.code_pages.get(&(physical / PAGE)) else {
-            return Ok(());
-        };
-        let (from, to) = (physical % PAGE / 64, (physical + len - 1) % PAGE / 64);
-        if (from..=to).all(|granule| held >> granule & 1 == 0) {
+        if !self.touches_code(physical, len) {
             return Ok(());
         }
         if !self.alone {
@@ -646,26 +654,91 @@ impl Cpu {
         let in_block = (range.offset + (physical - range.start)) as usize & !(PAGE as usize - 1);
         let mark = &range.block.marks[in_block / PAGE as usize];
         let page_host = range.block.host.as_ptr().wrapping_add(in_block);
-        let held = self.code_pages.entry(physical / PAGE).or_insert(0);
-        if *held == 0 {
+        let page = self.code_pages.entry(physical / PAGE).or_default();
+        if page.granules == 0 {
             mark.fetch_and(!CODE_WRITTEN, Ordering::Relaxed);
-            mark.fetch_or(HOLDS_CODE, Ordering::SeqCst);
+            page.idle_writes = 0;
+        }
+        page.granules |= granules;
+        if mark.fetch_or(HOLDS_CODE, Ordering::SeqCst) & HOLDS_CODE == 0 {
             self.tlb.protect(page_host);
         }
-        *held |= granules;
     }
 
-    /// The physical address and host bytes of code at `linear`, up to the end of its page.
-    pub(crate) fn fetch(&mut self, linear: u64) -> Result<(u64, CodeBytes), Raised> {
+    /// Code of a page was dropped; some is left in `granules`.
+    pub(crate) fn code_left(&mut self, page: u64, granules: u64) {
+        let page = self.code_pages.entry(page).or_default();
+        page.granules = granules;
+        page.idle_writes = 0;
+    }
+
+    /// Whether a write touches translated code. Pages that lie written for a while and hold no more code
+    /// become ordinary ones again.
+    fn touches_code(&mut self, physical: u64, len: u64) -> bool {
+        let Some(page) = self.code_pages.get_mut(&(physical / PAGE)) else {
+            return false;
+        };
+        if page.granules == 0 {
+            page.idle_writes += 1;
+            if page.idle_writes == IDLE_WRITES {
+                self.release_code_page(physical);
+            }
+            return false;
+        }
+        let (from, to) = (physical % PAGE / 64, (physical + len - 1) % PAGE / 64);
+        (from..=to).any(|granule| page.granules >> granule & 1 != 0)
+    }
+
+    /// With one processor, as today: its code was the last.
+    #[cold]
+    fn release_code_page(&mut self, physical: u64) {
+        self.code_pages.remove(&(physical / PAGE));
+        if let Some(range) = self.memory.find(physical) {
+            let at = (range.offset + (physical - range.start)) / PAGE;
+            range.block.marks[at as usize].fetch_and(!HOLDS_CODE, Ordering::SeqCst);
+        }
+    }
+
+    /// The physical address of code at `linear`.
+    #[inline]
+    pub(crate) fn code_address(&mut self, linear: u64) -> Result<u64, Raised> {
+        match self.cached_code(linear) {
+            Some(physical) => Ok(physical),
+            None => self.walk_to_code(linear),
+        }
+    }
+
+    /// The physical address of code at `linear`, if that is known without a walk.
+    #[inline(always)]
+    pub(crate) fn cached_code(&self, linear: u64) -> Option<u64> {
+        self.tlb.code(self.fetch_privilege(), linear)
+    }
+
+    fn fetch_privilege(&self) -> Privilege {
+        match self.privilege {
+            Privilege::UserAligned => Privilege::User,
+            Privilege::SupervisorAc => Privilege::Supervisor,
+            other => other,
+        }
+    }
+
+    #[inline(never)]
+    fn walk_to_code(&mut self, linear: u64) -> Result<u64, Raised> {
         if self.long_mode() && !canonical(linear) {
             return self.gp(0);
         }
-        let privilege = match self.privilege {
-            Privilege::UserAligned => Privilege::User,
-            other => other,
-        };
+        let privilege = self.fetch_privilege();
         let translation = self.translate(linear, Access::Execute, privilege)?;
         let physical = translation.physical & self.memory.a20_mask();
+        if self.memory.find(physical).is_some() {
+            let global = translation.global;
+            self.tlb.fill_code(privilege, linear, physical, global);
+        }
+        Ok(physical)
+    }
+
+    /// The bytes of code at a physical address, up to the end of its page.
+    pub(crate) fn code_bytes(&mut self, physical: u64) -> CodeBytes {
         let left = (PAGE - physical % PAGE) as usize;
         let len = left.min(CodeBytes::WINDOW);
         let mut bytes = CodeBytes {
@@ -673,28 +746,23 @@ impl Cpu {
             len,
             device: false,
         };
-        match self.memory.find(physical) {
-            Some(range) => {
-                let host = range
-                    .block
-                    .host
-                    .as_ptr()
-                    .wrapping_add((range.offset + (physical - range.start)) as usize);
-                for (at, byte) in bytes.bytes[..len].iter_mut().enumerate() {
-                    // SAFETY: `find` returned a range that holds the page.
-                    *byte = unsafe { u8::load(host.add(at)) };
-                }
+        let Some(range) = self.memory.find(physical) else {
+            bytes.len = len.min(crate::decode::MAX_LEN);
+            bytes.device = true;
+            for (at, byte) in bytes.bytes[..bytes.len].iter_mut().enumerate() {
+                self.io
+                    .mmio_read(physical + at as u64, std::slice::from_mut(byte));
             }
-            None => {
-                bytes.len = len.min(crate::decode::MAX_LEN);
-                bytes.device = true;
-                for (at, byte) in bytes.bytes[..bytes.len].iter_mut().enumerate() {
-                    self.io
-                        .mmio_read(physical + at as u64, std::slice::from_mut(byte));
-                }
-            }
+            return bytes;
+        };
+        let offset = range.offset + (physical - range.start);
+        let host = range.block.host.as_ptr().wrapping_add(offset as usize);
+        for (at, chunk) in (0..).step_by(8).zip(bytes.bytes[..len].chunks_mut(8)) {
+            // SAFETY: `find` returned a range that holds the page, to the end of which `len` goes.
+            let value = unsafe { load_unaligned(host.add(at), chunk.len()) };
+            chunk.copy_from_slice(&value.to_le_bytes()[..chunk.len()]);
         }
-        Ok((physical, bytes))
+        bytes
     }
 
     /// Reads guest physical memory as a page walk does; what is no memory reads as all ones.
@@ -729,6 +797,9 @@ impl Cpu {
         Some((host, (!range.read_only).then_some(mark)))
     }
 }
+
+/// So many writes to a page whose code has all been dropped make it an ordinary page.
+const IDLE_WRITES: u8 = 8;
 
 /// Code bytes copied from guest memory.
 pub(crate) struct CodeBytes {

@@ -1,4 +1,4 @@
-//! The translation look-aside buffer: linear page to host address.
+//! The translation look-aside buffer: linear page to host address, and of code to physical address.
 //!
 //! Direct-mapped, in one table for each pair of privilege and access kind, so that a hit means the
 //! access is allowed. SDM Vol. 3A, "Caching Translation Information".
@@ -41,12 +41,33 @@ const KINDS: usize = 3;
 struct Entry {
     /// Linear page address, or [`INVALID`].
     tag: u64,
-    /// Host address minus linear address.
-    addend: usize,
+    /// Host address minus linear address; for instruction fetch, physical address minus linear one.
+    addend: u64,
 }
 
 /// All slots of all tables.
 const SLOTS: usize = SIZE * KINDS * PRIVILEGES;
+
+/// A writable page that holds code: writes to it must be seen, but need no walk each.
+#[derive(Clone, Copy, Debug)]
+struct NearCode {
+    /// Linear page address, or [`INVALID`].
+    tag: u64,
+    privilege: Privilege,
+    /// Host address minus linear address.
+    addend: u64,
+    /// Physical address minus linear address.
+    physical: u64,
+}
+
+/// Entries for pages that hold code.
+const NEAR: usize = 64;
+const NOT_NEAR: NearCode = NearCode {
+    tag: INVALID,
+    privilege: Privilege::Supervisor,
+    addend: 0,
+    physical: 0,
+};
 
 /// The tables, and which entries are in use, so that a flush costs what was filled.
 #[repr(C)]
@@ -58,6 +79,9 @@ pub struct Tlb {
     filled: Vec<u16>,
     /// Large pages of which 4 KiB pieces may be cached: address and size as a power of two.
     large: Vec<(u64, u32)>,
+    near_code: Box<[NearCode; NEAR]>,
+    /// Whether any of those is in use.
+    near_used: bool,
 }
 
 impl Default for Tlb {
@@ -71,6 +95,8 @@ impl Default for Tlb {
             global: Box::new([false; SLOTS]),
             filled: Vec::with_capacity(SLOTS),
             large: Vec::new(),
+            near_code: Box::new([NOT_NEAR; NEAR]),
+            near_used: false,
         }
     }
 }
@@ -97,6 +123,41 @@ impl Tlb {
         (linear & (!0xFFF | (width as u64 - 1)) == entry.tag).then(|| host(entry, linear))
     }
 
+    /// Host and physical address of `linear`, if its page is known to be writable and to hold code, or
+    /// to have held some.
+    pub fn near_code(&self, privilege: Privilege, linear: u64) -> Option<(*mut u8, u64)> {
+        let entry = &self.near_code[(linear >> 12) as usize % NEAR];
+        let hit = entry.tag == linear & !0xFFF && entry.privilege == privilege;
+        hit.then(|| {
+            let host = linear.wrapping_add(entry.addend) as usize;
+            let physical = linear.wrapping_add(entry.physical);
+            (std::ptr::with_exposed_provenance_mut(host), physical)
+        })
+    }
+
+    /// Notes a writable page that holds code.
+    pub fn fill_near_code(
+        &mut self,
+        privilege: Privilege,
+        linear: u64,
+        host: *mut u8,
+        physical: u64,
+    ) {
+        self.near_used = true;
+        self.near_code[(linear >> 12) as usize % NEAR] = NearCode {
+            tag: linear & !0xFFF,
+            privilege,
+            addend: (host.expose_provenance() as u64).wrapping_sub(linear),
+            physical: physical.wrapping_sub(linear),
+        };
+    }
+
+    fn flush_near_code(&mut self) {
+        if std::mem::take(&mut self.near_used) {
+            self.near_code.fill(NOT_NEAR);
+        }
+    }
+
     /// The host address of `linear` if its page is cached with the rights it needs.
     #[inline(always)]
     pub fn page(&self, privilege: Privilege, access: Access, linear: u64) -> Option<*mut u8> {
@@ -112,6 +173,31 @@ impl Tlb {
         page_host: *mut u8,
         global: bool,
     ) {
+        let page_host = page_host.expose_provenance() as u64;
+        self.put(privilege, access, linear, page_host, global);
+    }
+
+    /// The physical address of code at `linear`, if its page is cached.
+    #[inline(always)]
+    pub fn code(&self, privilege: Privilege, linear: u64) -> Option<u64> {
+        let entry = &self.entries[index(privilege, Access::Execute, linear)];
+        (linear & !0xFFF == entry.tag).then(|| linear.wrapping_add(entry.addend))
+    }
+
+    /// Caches the page of code at `linear`, which is memory at `physical`.
+    pub fn fill_code(&mut self, privilege: Privilege, linear: u64, physical: u64, global: bool) {
+        let page = physical & !0xFFF;
+        self.put(privilege, Access::Execute, linear, page, global);
+    }
+
+    fn put(
+        &mut self,
+        privilege: Privilege,
+        access: Access,
+        linear: u64,
+        target: u64,
+        global: bool,
+    ) {
         let at = index(privilege, access, linear);
         if self.filled.len() == SLOTS {
             self.flush();
@@ -123,7 +209,7 @@ impl Tlb {
         }
         *entry = Entry {
             tag: page,
-            addend: page_host.expose_provenance().wrapping_sub(page as usize),
+            addend: target.wrapping_sub(page),
         };
         self.global[at] = global;
     }
@@ -143,6 +229,7 @@ impl Tlb {
 
     /// Drops everything.
     pub fn flush(&mut self) {
+        self.flush_near_code();
         self.large.clear();
         for at in self.filled.drain(..) {
             self.entries[usize::from(at)].tag = INVALID;
@@ -151,6 +238,7 @@ impl Tlb {
 
     /// Drops all but global pages (MOV to CR3).
     pub fn flush_non_global(&mut self) {
+        self.flush_near_code();
         let Self {
             entries,
             global,
@@ -168,6 +256,7 @@ impl Tlb {
 
     /// Drops one page, global or not (INVLPG, page faults).
     pub fn flush_page(&mut self, linear: u64) {
+        self.flush_near_code();
         let covers = |&&(page, shift): &&(u64, u32)| linear >> shift << shift == page;
         if let Some(&(page, shift)) = self.large.iter().find(covers) {
             self.large.retain(|&other| other != (page, shift));
@@ -201,5 +290,5 @@ impl Tlb {
 
 #[inline(always)]
 fn host(entry: &Entry, linear: u64) -> *mut u8 {
-    std::ptr::with_exposed_provenance_mut((linear as usize).wrapping_add(entry.addend))
+    std::ptr::with_exposed_provenance_mut(linear.wrapping_add(entry.addend) as usize)
 }
