@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{CommandFactory, Parser, ValueEnum};
 use emu::arch::cpuid::CpuModel;
 
+use crate::gdb;
 use crate::properties::{Properties, nearest};
 
 /// A PC (i440FX/PIIX3) with two engines: --accel=tcg runs the guest on twin86's own x86 CPU,
@@ -217,6 +218,16 @@ pub struct Options {
     /// Print the options with all their properties.
     #[arg(long, help_heading = "Help")]
     pub help_all: bool,
+    /// Lets gdb connect: tcp::PORT (every address of this host: whoever reaches it owns the guest),
+    /// tcp:HOST:PORT, unix:PATH, none; with form=i8086|i386|x86-64, as it shall see the processor.
+    #[arg(long, value_name = "DEV", help_heading = "Debugging")]
+    pub gdb: Option<String>,
+    /// Stand still before the first instruction, until gdb or the monitor lets the guest go on.
+    #[arg(long = "S", help_heading = "Debugging")]
+    pub paused: bool,
+    /// Lets gdb connect: the same as -gdb tcp::1234.
+    #[arg(long = "s", help_heading = "Debugging")]
+    pub gdb_default: bool,
     /// Print this help.
     #[arg(long, help_heading = "Help")]
     pub help: bool,
@@ -523,10 +534,25 @@ impl Options {
             ("-snapshot", self.snapshot),
             ("-no-shutdown", self.no_shutdown),
             ("-rtc", self.rtc.is_some()),
+            ("-gdb", self.gdb.is_some()),
+            ("-s", self.gdb_default),
+            ("-S", self.paused),
         ];
         match rows.iter().find(|(_, is_given)| *is_given) {
             Some((given, _)) => Err(CliError::NeedsGuest { given }),
             None => Ok(()),
+        }
+    }
+
+    /// Where gdb may connect.
+    ///
+    /// # Errors
+    /// If `-gdb` is no such place.
+    pub fn gdb(&self) -> Result<Option<gdb::Config>, CliError> {
+        match self.gdb.as_deref() {
+            Some(given) => gdb::Config::parse(given),
+            None if self.gdb_default => gdb::Config::parse("tcp::1234"),
+            None => Ok(None),
         }
     }
 

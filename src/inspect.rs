@@ -293,6 +293,12 @@ impl Memory {
         })
     }
 
+    /// Reads at a physical address; what is no memory reads as all ones.
+    pub fn read_physical(&self, physical: u64, data: &mut [u8]) {
+        data.fill(0xFF);
+        self.map.bus_master().read(physical, data);
+    }
+
     fn each_page(
         &self,
         linear: u64,

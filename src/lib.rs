@@ -13,6 +13,7 @@ pub mod embedded;
 pub mod exits;
 pub mod firmware;
 pub mod firmware_options;
+pub mod gdb;
 pub mod guest;
 pub mod inspect;
 pub mod machine;

@@ -10,7 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use accel::{Accel, AccelError, CpuModel, CpuState, Kick, Vcpu, VcpuExit, Vm, VmConfig};
+use accel::{
+    Accel, AccelError, CpuModel, CpuState, DebugPoints, Kick, Vcpu, VcpuExit, Vm, VmConfig,
+};
 use devices::Clock;
 use devices::backend::input::{Input, Key};
 use devices::board::build::{Board, BoardError, Event, Listener, Parts};
@@ -288,6 +290,22 @@ impl Machine {
     /// If the engine refuses.
     pub fn state(&mut self) -> Result<CpuState, VmError> {
         Ok(self.vcpu.state()?)
+    }
+
+    /// Replaces the processor's state.
+    ///
+    /// # Errors
+    /// If the engine refuses.
+    pub fn set_state(&mut self, state: &CpuState) -> Result<(), VmError> {
+        Ok(self.vcpu.set_state(state)?)
+    }
+
+    /// What the machine stops at for a debugger, see [`Vcpu::set_debug`].
+    ///
+    /// # Errors
+    /// If the engine cannot.
+    pub fn set_debug(&mut self, points: &DebugPoints) -> Result<(), VmError> {
+        Ok(self.vcpu.set_debug(points)?)
     }
 
     /// This machine, as other threads reach it.

@@ -8,6 +8,7 @@ use devices::acpi;
 use devices::backend::drive::Drive;
 use devices::board::BoardOptions;
 use devices::board::firmware::description;
+use emu::arch::cpuid::Feature;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -21,7 +22,7 @@ use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome};
 use crate::run::{RunError, Session, open};
-use crate::{calendar, drives, firmware_options};
+use crate::{calendar, drives, firmware_options, gdb};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
 const DEBUGCON: u16 = 0x402;
@@ -36,6 +37,7 @@ const SERIAL: [&str; 2] = ["com1", "com2"];
 /// For mistakes on the command line and failures of the host, each in one line.
 pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     check_start(options)?;
+    let gdb = options.gdb()?;
     let engine = open(session.engine.unwrap_or(Engine::Tcg))?;
     let mut target = Target {
         board: board_options(options, session.memory)?,
@@ -60,18 +62,37 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         icount: session.icount,
         no_reboot: options.no_reboot,
         no_shutdown: options.no_shutdown,
+        paused: options.paused,
         boot,
         observer: session.observer,
         ..MachineConfig::new(board, parts, session.cpu)
     };
+    let long = config.cpu.has(Feature::Lm);
     let mut machine = Machine::new(config, engine.as_ref())?;
     stop_on_signals(machine.control())?;
     // Until the end of this function, however it is left.
     let _raw = connect_console(&machine, &backends)?;
-    Ok(match machine.run()? {
+    let stub = match gdb {
+        Some(config) => Some(gdb_stub(&config, &mut machine, long)?),
+        None => None,
+    };
+    let status = match machine.run()? {
         Outcome::Exit(status) => status,
         Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
-    })
+    };
+    drop(machine);
+    if let Some(stub) = stub {
+        stub.finish(status);
+    }
+    Ok(status)
+}
+
+fn gdb_stub(
+    config: &gdb::Config,
+    machine: &mut Machine,
+    long: bool,
+) -> Result<gdb::Stub, RunError> {
+    gdb::Stub::start(config, machine, long).map_err(|source| RunError::Gdb { source })
 }
 
 fn without_bios(options: &Options) -> bool {

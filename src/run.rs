@@ -57,6 +57,12 @@ pub enum RunError {
     /// The built-in guest could not run.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// Nobody can listen for gdb.
+    #[error("-gdb: {source}")]
+    Gdb {
+        /// Why.
+        source: io::Error,
+    },
     /// The engine cannot do what another option asks for.
     #[error("{option} needs --accel=tcg: KVM cannot count instructions")]
     NeedsTcg {

@@ -58,6 +58,20 @@ pub enum AccelError {
         /// Slots there are.
         limit: usize,
     },
+    /// A KVM without virtualisation hardware cannot do that.
+    #[error("a KVM without virtualisation hardware has no {what}")]
+    PartialKvm {
+        /// What is missing.
+        what: &'static str,
+    },
+    /// A debugger wants more watched than the processor can.
+    #[error(
+        "the processor has {limit} debug registers for breakpoints and watchpoints, more are needed"
+    )]
+    DebugRegisters {
+        /// Registers there are.
+        limit: usize,
+    },
     /// A host call failed.
     #[error("{call} failed")]
     Host {

@@ -11,7 +11,7 @@ pub mod tcg;
 
 pub use emu::arch::cpuid::CpuModel;
 pub use emu::attention::VirtualTime;
-pub use emu::engine::Observer;
+pub use emu::engine::{DebugPoints, Observer, WatchKind, Watchpoint};
 pub use emu::{CpuIo, CpuState, Exception, MemoryMap, Pending};
 pub use error::AccelError;
 
@@ -53,6 +53,8 @@ pub enum DebugStop {
     Step,
     /// The breakpoint at this linear address was reached.
     Breakpoint(u64),
+    /// An access hit this watchpoint; RIP is behind its instruction.
+    Watchpoint(Watchpoint),
 }
 
 /// Makes a running vCPU look up: it returns [`VcpuExit::Kicked`] or takes a pending event soon.
@@ -114,6 +116,13 @@ pub trait Vcpu: Send {
     /// # Errors
     /// If the host refuses.
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError>;
+    /// Sets what [`Vcpu::run`] shall stop at for a debugger, in place of what was set before. To be
+    /// called last before the guest goes on: a breakpoint where it stands now is passed once. What
+    /// counts as a step, and what as an access, is said in [`emu::engine::debugger`].
+    ///
+    /// # Errors
+    /// If the engine cannot watch for that, or the host refuses; what was set before is then gone.
+    fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError>;
     /// What makes this vCPU look up.
     fn kicker(&self) -> Arc<dyn Kick>;
 }

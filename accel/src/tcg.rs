@@ -6,7 +6,7 @@ use emu::attention::{Attention, Signals};
 use emu::engine::{Engine, Stop};
 use emu::{CpuIo, CpuState, MemoryMap};
 
-use crate::{Accel, AccelError, Kick, Vcpu, VcpuExit, Vm, VmConfig};
+use crate::{Accel, AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit, Vm, VmConfig};
 
 /// `--accel=tcg`.
 #[derive(Debug, Default)]
@@ -85,7 +85,9 @@ impl Vcpu for TcgVcpu {
             Stop::Halted => VcpuExit::Halted,
             Stop::Kicked => VcpuExit::Kicked,
             Stop::TripleFault => VcpuExit::TripleFault,
-            Stop::Stepped => VcpuExit::Debug(crate::DebugStop::Step),
+            Stop::Stepped => VcpuExit::Debug(DebugStop::Step),
+            Stop::Breakpoint(at) => VcpuExit::Debug(DebugStop::Breakpoint(at)),
+            Stop::Watchpoint(at) => VcpuExit::Debug(DebugStop::Watchpoint(at)),
         })
     }
 
@@ -95,6 +97,11 @@ impl Vcpu for TcgVcpu {
 
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
         self.engine.set_state(state);
+        Ok(())
+    }
+
+    fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError> {
+        self.engine.set_debug(points);
         Ok(())
     }
 

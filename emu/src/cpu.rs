@@ -7,6 +7,7 @@ use crate::arch::segment::{Seg, Segment, TableRegister};
 use crate::arch::{Cr0, Cr4, Efer, Exception, RFlags, exception};
 use crate::attention::{Attention, Signals};
 use crate::decode::Insn;
+use crate::engine::Debugger;
 use crate::flags::Flags;
 use crate::io::CpuIo;
 use crate::map::Map;
@@ -176,6 +177,8 @@ pub struct Cpu {
     pub(crate) delivered: Option<crate::event::Delivered>,
     /// Accesses to MSRs that do not exist, so far: only the first few are logged.
     pub(crate) odd_msrs: u32,
+    /// What a debugger outside the guest wants.
+    pub(crate) debugger: Debugger,
 }
 
 impl Cpu {
@@ -238,6 +241,7 @@ impl Cpu {
             single_step: false,
             delivered: None,
             odd_msrs: 0,
+            debugger: Debugger::default(),
         };
         cpu.set_state(&reset);
         cpu

@@ -76,18 +76,20 @@ impl Cpu {
             .fold(0, |bits, b| bits | b.bit)
     }
 
-    /// Notes data breakpoints that an access of `len` bytes at `linear` hits; true if the page has
-    /// any, so that its accesses keep coming here. A hit must happen alone.
+    /// Notes data breakpoints, and a debugger's watchpoint, that an access of `len` bytes at `linear`
+    /// hits; true if the page has any, so that its accesses keep coming here. A hit must happen alone.
     pub(crate) fn watch_data(
         &mut self,
         linear: u64,
         len: usize,
         access: Access,
     ) -> Result<bool, Raised> {
-        if self.dr7 & DR7_ENABLES == 0 || access == Access::Execute {
+        let guest = self.dr7 & DR7_ENABLES != 0;
+        if !guest && !self.debugger.watches() || access == Access::Execute {
             return Ok(false);
         }
-        let (mut hits, mut watched) = (0, false);
+        let (watchpoint, mut watched) = self.watchpoint_at(linear, len, access);
+        let mut hits = 0;
         for b in self.breakpoints() {
             if b.rw == EXECUTE || b.rw == IO {
                 continue;
@@ -98,10 +100,13 @@ impl Cpu {
                 hits |= b.bit;
             }
         }
-        if hits != 0 && !self.alone {
+        if (hits != 0 || watchpoint.is_some()) && !self.alone {
             return self.retry();
         }
         self.debug_hits |= hits;
+        if let Some(watchpoint) = watchpoint {
+            self.hit_watchpoint(watchpoint);
+        }
         Ok(watched)
     }
 

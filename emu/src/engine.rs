@@ -1,5 +1,7 @@
 //! The loop: blocks run one after the other; everything else happens between them.
 
+pub mod debugger;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,6 +21,9 @@ use crate::io::{CpuIo, Pending};
 use crate::memory::CODE_WRITTEN;
 use crate::state::{Activity, CpuState, Shadow};
 
+pub use debugger::{DebugPoints, WatchKind, Watchpoint};
+pub(crate) use debugger::{Debugger, WATCH_HIT};
+
 /// Why [`Engine::run`] returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -30,6 +35,10 @@ pub enum Stop {
     TripleFault,
     /// [`Engine::step`] has run one instruction.
     Stepped,
+    /// A debugger's breakpoint at this linear address was reached.
+    Breakpoint(u64),
+    /// A debugger's watchpoint was hit.
+    Watchpoint(Watchpoint),
 }
 
 /// Looks over the processor's shoulder, for `-d`.
@@ -111,6 +120,11 @@ impl Engine {
             self.cpu.events_possible = true;
             self.cpu.recheck_events();
         }
+        if self.cpu.debugger.has_work()
+            && let Some(stop) = self.run_for_debugger()
+        {
+            return stop;
+        }
         let mut next = None;
         // The block that has just ended and the RIP it began at, to link it with what follows.
         let mut ended: Option<(BlockId, u64)> = None;
@@ -121,7 +135,9 @@ impl Engine {
                     return stop;
                 }
                 if self.steps() {
-                    self.step_one();
+                    if !self.meets_breakpoint() {
+                        self.step_one();
+                    }
                     continue;
                 }
             }
@@ -223,6 +239,12 @@ impl Engine {
 
     #[inline(never)]
     fn find_block(&mut self, linear: u64) -> Option<BlockId> {
+        if self.cpu.debugger.parts_blocks_at(linear) {
+            if !self.meets_breakpoint() {
+                self.step_one();
+            }
+            return None;
+        }
         let mode = self.cpu.mode;
         let physical = match self.cpu.code_address(linear) {
             Ok(found) => found,
@@ -259,7 +281,15 @@ impl Engine {
             len: 0,
             linkable: true,
         };
+        let start = self.cpu.linear_rip();
         while insns.len() < MOST_INSNS {
+            if self
+                .cpu
+                .debugger
+                .parts_blocks_at(start.wrapping_add(offset.into()))
+            {
+                break;
+            }
             let rest = &bytes[usize::from(offset)..];
             let Ok((mut decoded, iced)) = decode(&self.cpu.model, self.cpu.mode, rest, offset)
             else {
@@ -407,6 +437,7 @@ impl Engine {
         match result {
             Err(Raised) => {
                 self.cpu.debug_hits = 0;
+                self.cpu.debugger.forget_hit();
                 self.raised();
             }
             Ok(()) => {
@@ -428,7 +459,8 @@ impl Engine {
 
     /// Delivers the #DB traps an instruction has earned: single-step, data breakpoints, task switch.
     fn debug_trap(&mut self, single_step: bool) {
-        let hits = std::mem::take(&mut self.cpu.debug_hits) | u64::from(single_step) << 14;
+        let hits = std::mem::take(&mut self.cpu.debug_hits) & !WATCH_HIT;
+        let hits = hits | u64::from(single_step) << 14;
         if hits != 0 {
             self.cpu.dr6 |= hits;
             self.cpu.take_exception(Exception::new(DB));
@@ -507,6 +539,9 @@ impl Engine {
     /// Concurrent Events".
     #[cold]
     fn attend(&mut self) -> Option<Stop> {
+        if let Some(stop) = self.cpu.debugger.take_found() {
+            return Some(stop);
+        }
         self.tell_delivered();
         let signals = self.cpu.attention.take();
         self.cpu.events_possible |= signals.contains(Signals::EVENT);
@@ -529,7 +564,9 @@ impl Engine {
             return Some(Stop::TripleFault);
         }
         self.set_limit();
-        self.take_events();
+        if !self.cpu.debugger.holds_events {
+            self.take_events();
+        }
         if self.steps() {
             self.cpu.attention.set_own(Signals::STEP);
         }
@@ -537,7 +574,8 @@ impl Engine {
             return Some(Stop::Kicked);
         }
         match self.cpu.activity {
-            Activity::Running => None,
+            // An event's delivery may have hit a watchpoint.
+            Activity::Running => self.cpu.debugger.take_found(),
             Activity::Shutdown => Some(Stop::TripleFault),
             Activity::Halted | Activity::WaitForSipi => {
                 self.publish_time();

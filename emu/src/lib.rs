@@ -4,7 +4,7 @@
 //! - [`io`], [`memory`], [`attention`]: what joins a CPU to the board around it
 //! - [`cpu`]: the processor; [`engine`]: the loop; [`decode`], `block`: from bytes to blocks
 //! - [`mem`]: segmentation, paging, TLB, accesses; `descriptor`: segment descriptors in memory
-//! - [`event`]: exceptions, interrupts, task switches, INIT; `debug`: breakpoints
+//! - [`event`]: exceptions, interrupts, task switches, INIT; `debug`: breakpoints of the guest's
 //! - [`flags`], [`width`], [`fpu`]: what rules compute with; [`insn`]: the rules, by SDM group;
 //!   `msr`: RDMSR and WRMSR
 

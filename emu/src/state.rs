@@ -1,6 +1,6 @@
 //! The whole architectural state of a processor, shared by both engines.
 
-use crate::arch::segment::{Segment, TableRegister};
+use crate::arch::segment::{Seg, Segment, TableRegister};
 use crate::arch::{Cr0, Cr4, Efer, RFlags};
 
 /// What the processor is doing when it is not executing instructions.
@@ -203,6 +203,16 @@ fn canonical_segment(segment: Segment) -> Segment {
 }
 
 impl CpuState {
+    /// RIP as a linear address.
+    pub fn linear_rip(&self) -> u64 {
+        let cs = &self.segments[Seg::Cs as usize];
+        if self.efer.contains(Efer::LMA) && cs.has(Segment::L) {
+            self.rip
+        } else {
+            cs.base.wrapping_add(self.rip) & 0xFFFF_FFFF
+        }
+    }
+
     /// State after RESET, with EDX holding the processor's signature (CPUID.1:EAX).
     /// SDM Vol. 3A, "Processor State After Reset".
     pub fn reset(signature: u32) -> Self {

@@ -5,12 +5,14 @@
 //! - `memory`: memory slots, ROM, A20
 //! - `state`: [`CpuState`](emu::CpuState) to and from KVM's register structures
 //! - `cpuid`: the guest's CPUID
+//! - `debug`: a debugger's breakpoints, watchpoints and steps
 //! - `kick`: how other threads make a vCPU look up
 //!
 //! Document: Linux `Documentation/virt/kvm/api.rst`. The flow is `KVM_CREATE_VM`,
 //! `KVM_SET_USER_MEMORY_REGION`, `KVM_CREATE_VCPU`, then `KVM_RUN` again and again.
 
 mod cpuid;
+mod debug;
 mod kick;
 mod memory;
 mod state;

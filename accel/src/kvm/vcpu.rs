@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use emu::arch::{Cr0, Seg, exception};
+use emu::arch::{Cr0, Seg};
 use emu::io::ApicRefused;
 use emu::state::Activity;
 use emu::{CpuIo, CpuState, Pending};
@@ -32,19 +32,21 @@ use kvm_ioctls::VcpuFd;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::{errno, ioctl_iow_nr};
 
+use super::debug::Debug;
 use super::kick::{self, Kicker};
 use super::memory::{Behind, Touch};
 use super::state::{self, Held};
 use super::{APIC_BASE, Shared, cpuid, host};
 use crate::error::{Bytes, Place};
-use crate::{AccelError, DebugStop, Kick, Vcpu, VcpuExit};
+use crate::{AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit};
 
 ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 
 /// x2APIC registers.
 const X2APIC: std::ops::RangeInclusive<u32> = 0x800..=0x8FF;
-/// DR6: single step.
-const DR6_BS: u64 = 1 << 14;
+
+/// The opcode.
+const HLT: u8 = 0xF4;
 
 /// A virtual processor.
 pub(super) struct KvmVcpu {
@@ -66,6 +68,7 @@ pub(super) struct KvmVcpu {
     apic_base: u64,
     /// What finishing an exit brought up, for the next `run`.
     deferred: Option<VcpuExit>,
+    debug: Debug,
 }
 
 /// How one `KVM_RUN` ended.
@@ -102,6 +105,7 @@ impl KvmVcpu {
             look: true,
             apic_base: 0,
             deferred: None,
+            debug: Debug::default(),
         };
         let mut reset = CpuState::reset(vcpu.signature());
         if index != 0 {
@@ -188,6 +192,10 @@ impl KvmVcpu {
             Activity::WaitForSipi => return Ok(Some(VcpuExit::Halted)),
             Activity::Shutdown => return Ok(Some(VcpuExit::TripleFault)),
             Activity::Running | Activity::Halted => {}
+        }
+        if self.debug.steps() && self.held.activity == Activity::Running {
+            // No handler comes between a debugger and its next instruction.
+            pending -= Pending::NMI | Pending::INTERRUPT;
         }
         if pending.contains(Pending::SMI) {
             self.io.take(Pending::SMI);
@@ -342,6 +350,9 @@ impl KvmVcpu {
             KVM_EXIT_HLT => {
                 self.held.activity = Activity::Halted;
                 self.look = true;
+                if self.debug.steps() {
+                    return self.stepped(DebugStop::Step);
+                }
             }
             // Interrupts are on again, or the task priority fell.
             KVM_EXIT_IRQ_WINDOW_OPEN | KVM_EXIT_SET_TPR => self.look = true,
@@ -354,7 +365,7 @@ impl KvmVcpu {
                 tracing::info!(target: "kvm", "the kernel reports a system event");
                 return Err(self.unknown(KVM_EXIT_SYSTEM_EVENT)?);
             }
-            KVM_EXIT_DEBUG => return self.debug().map(Some),
+            KVM_EXIT_DEBUG => return self.debug_exit(),
             KVM_EXIT_FAIL_ENTRY => {
                 // SAFETY: the exit reason says which member of the union is valid.
                 let reason =
@@ -387,15 +398,52 @@ impl KvmVcpu {
     }
 
     /// A debug stop: only ever asked for by the user.
-    fn debug(&mut self) -> Result<VcpuExit, AccelError> {
+    fn debug_exit(&mut self) -> Result<Option<VcpuExit>, AccelError> {
         // SAFETY: called for KVM_EXIT_DEBUG, whose member of the union this is.
         let arch = unsafe { self.fd.get_kvm_run().__bindgen_anon_1.debug }.arch;
-        let step = arch.exception == u32::from(exception::DB) && arch.dr6 & DR6_BS != 0;
-        Ok(VcpuExit::Debug(if step {
-            DebugStop::Step
-        } else {
-            DebugStop::Breakpoint(arch.pc)
-        }))
+        self.stepped(self.debug.stop(arch.dr6, arch.pc))
+    }
+
+    /// An instruction was run for the debugger, or stopped at one of its points.
+    fn stepped(&mut self, stop: DebugStop) -> Result<Option<VcpuExit>, AccelError> {
+        if self.debug.steps()
+            && let Some(rip) = self.debug.behind_halt.take()
+            && self.read()?.rip == rip
+        {
+            self.held.activity = Activity::Halted;
+        }
+        if std::mem::take(&mut self.debug.passing) {
+            self.arm_debug()?;
+            self.look = true;
+            return Ok(None);
+        }
+        Ok(Some(VcpuExit::Debug(stop)))
+    }
+
+    /// A step came out for an access: once that is finished the instruction is done. Not every KVM
+    /// says so by itself.
+    fn step_finished(&mut self) -> Result<Option<VcpuExit>, AccelError> {
+        self.finish()?;
+        match self.deferred.take() {
+            None if self.debug.steps() => self.stepped(DebugStop::Step),
+            other => Ok(other),
+        }
+    }
+
+    /// Whether the instruction at a linear address is HLT.
+    fn halts_at(&self, linear: u64) -> bool {
+        let mut byte = [0];
+        let Ok(found) = self.fd.translate_gva(linear) else {
+            return false;
+        };
+        let touch = Touch::Read(&mut byte);
+        let behind = self.vm.memory.touch(found.physical_address, touch);
+        found.valid != 0 && matches!(behind, Behind::Memory) && byte == [HLT]
+    }
+
+    fn arm_debug(&self) -> Result<(), AccelError> {
+        let set = self.fd.set_guest_debug(&self.debug.request());
+        set.map_err(host("KVM_SET_GUEST_DEBUG"))
     }
 
     /// An MSR that is the board's, or that KVM does not know: #GP.
@@ -471,6 +519,12 @@ impl Vcpu for KvmVcpu {
                 return Ok(exit);
             }
             self.look |= self.window_is_open();
+            if self.unfinished
+                && self.debug.steps()
+                && let Some(exit) = self.step_finished()?
+            {
+                return Ok(exit);
+            }
         }
     }
 
@@ -482,6 +536,32 @@ impl Vcpu for KvmVcpu {
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
         self.finish()?;
         self.write(state)
+    }
+
+    fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError> {
+        self.finish()?;
+        if matches!(self.deferred, Some(VcpuExit::Debug(_))) {
+            self.deferred = None;
+        }
+        // Nothing is set, should it be refused.
+        self.debug = Debug::default();
+        self.arm_debug()?;
+        let mut debug = Debug::new(points)?;
+        if self.vm.partial && !points.watchpoints.is_empty() {
+            return Err(AccelError::PartialKvm {
+                what: "watchpoints",
+            });
+        }
+        if points.step || !points.breakpoints.is_empty() {
+            let state = self.read()?;
+            debug.passing = !points.step && debug.breaks_at(state.linear_rip());
+            debug.behind_halt = self
+                .halts_at(state.linear_rip())
+                .then_some(state.rip.wrapping_add(1));
+        }
+        self.debug = debug;
+        self.arm_debug()
+            .inspect_err(|_| self.debug = Debug::default())
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

@@ -213,11 +213,12 @@ impl Operation for Cmps {
 }
 
 /// Elements for one execution: all that are left until the count reaches a multiple of
-/// [`PORTION`]; one where each must be followed by a single-step trap.
+/// [`PORTION`]; one where each must be followed by a single-step trap, or is a
+/// debugger's step.
 pub(super) fn portion(cpu: &Cpu, count: u64) -> u64 {
     match count {
         0 => 0,
-        _ if cpu.system_flags.contains(RFlags::TF) => 1,
+        _ if cpu.system_flags.contains(RFlags::TF) || cpu.debugger.one_iteration => 1,
         _ => (count - 1) % PORTION + 1,
     }
 }

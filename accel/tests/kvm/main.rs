@@ -8,6 +8,8 @@
 #![cfg(all(feature = "kvm", target_os = "linux"))]
 #![expect(unsafe_code, reason = "guest memory is a raw allocation")]
 
+mod debugger;
+
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
 use std::io::Write;
