@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use crate::arch::RFlags;
-use iced_x86::Instruction;
+use iced_x86::{Instruction, Mnemonic};
 
 use crate::arch::cpuid::CpuModel;
 use crate::arch::exception::{DB, Exception};
@@ -312,7 +312,7 @@ impl Engine {
                 (_, Some((to, _))) => offset = to,
                 (End::No | End::Maybe, None) => {}
                 (End::Yes | End::Branch, None) => {
-                    shape.linkable = iced.is_jmp_short_or_near() || iced.is_call_near();
+                    shape.linkable = stays_in_mode(&iced);
                     break;
                 }
             }
@@ -668,6 +668,15 @@ impl Engine {
             time.retired.store(self.cpu.retired, Ordering::Release);
         }
     }
+}
+
+/// Whether a branch that ends a block changes nothing but RIP and the stack.
+fn stays_in_mode(branch: &Instruction) -> bool {
+    branch.is_jmp_short_or_near()
+        || branch.is_jmp_near_indirect()
+        || branch.is_call_near()
+        || branch.is_call_near_indirect()
+        || branch.mnemonic() == Mnemonic::Ret
 }
 
 /// Where in its own block of `len` bytes a branch leads, and the step that goes on there.
