@@ -39,7 +39,11 @@ static void null_read(void) { asm volatile("mov (%0), %%eax" ::"r"(0UL) : "eax")
 static void null_write(void) { asm volatile("movl $1, (%0)" ::"r"(0UL) : "memory"); }
 static void breakpoint(void) { asm volatile("int3"); }
 static void privileged(void) { asm volatile("hlt"); }
+#ifdef __x86_64__
 static void step(void) { asm volatile("pushf; orl $0x100, (%%rsp); popf; nop" ::: "memory"); }
+#else
+static void step(void) { asm volatile("pushf; orl $0x100, (%%esp); popf; nop" ::: "memory"); }
+#endif
 static void execute(void) { ((void (*)(void))(uintptr_t)"\xc3")(); }
 static void x87_invalid(void)
 {
