@@ -132,6 +132,12 @@ static int signals(const char *name)
 	for (unsigned i = 0; i < count; i++) {
 		if (name ? strcmp(name, SIGNALS[i].name) : i == count - 1)
 			continue;
+#ifdef __i386__
+		/* Without PAE nothing forbids execution; with it, a kernel of 6.1 holds the bits of a user
+		 * page in 32 bits and loses NX, in QEMU too. The built-in guest's part `pae` has NX. */
+		if (SIGNALS[i].act == execute)
+			continue;
+#endif
 		raise_signal(i);
 		known++;
 	}
