@@ -39,7 +39,11 @@ static void null_read(void) { asm volatile("mov (%0), %%eax" ::"r"(0UL) : "eax")
 static void null_write(void) { asm volatile("movl $1, (%0)" ::"r"(0UL) : "memory"); }
 static void breakpoint(void) { asm volatile("int3"); }
 static void privileged(void) { asm volatile("hlt"); }
+#ifdef __x86_64__
 static void step(void) { asm volatile("pushf; orl $0x100, (%%rsp); popf; nop" ::: "memory"); }
+#else
+static void step(void) { asm volatile("pushf; orl $0x100, (%%esp); popf; nop" ::: "memory"); }
+#endif
 static void execute(void) { ((void (*)(void))(uintptr_t)"\xc3")(); }
 static void x87_invalid(void)
 {
@@ -128,6 +132,12 @@ static int signals(const char *name)
 	for (unsigned i = 0; i < count; i++) {
 		if (name ? strcmp(name, SIGNALS[i].name) : i == count - 1)
 			continue;
+#ifdef __i386__
+		/* Without PAE nothing forbids execution; with it, a kernel of 6.1 holds the bits of a user
+		 * page in 32 bits and loses NX, in QEMU too. The built-in guest's part `pae` has NX. */
+		if (SIGNALS[i].act == execute)
+			continue;
+#endif
 		raise_signal(i);
 		known++;
 	}

@@ -33,6 +33,10 @@ pub enum Kernel {
     Cloud,
     /// `linux-image-amd64`: for everything, XZ.
     Full,
+    /// `linux-image-686`: 32-bit with two-level page tables.
+    I686,
+    /// `linux-image-686-pae`: 32-bit with PAE.
+    I686Pae,
 }
 
 impl Kernel {
@@ -41,6 +45,8 @@ impl Kernel {
         match self {
             Self::Cloud => "cloud",
             Self::Full => "full",
+            Self::I686 => "686",
+            Self::I686Pae => "686-pae",
         }
     }
 }

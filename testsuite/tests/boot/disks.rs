@@ -80,6 +80,11 @@ fn full_kernel_keeps_what_is_written() {
     keeps_what_is_written(Kernel::Full);
 }
 
+#[test]
+fn i686_pae_kernel_keeps_what_is_written() {
+    keeps_what_is_written(Kernel::I686Pae);
+}
+
 /// The image is as it was after a run with `-snapshot` that wrote to it.
 #[test]
 fn a_snapshot_leaves_the_image_alone() {

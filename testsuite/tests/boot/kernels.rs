@@ -76,6 +76,17 @@ fn full_kernel_without_firmware_noapic() {
     comes_up(Kernel::Full, NO_FIRMWARE, "noapic");
 }
 
+// With firmware the 32-bit kernels are met in `programs`, `disks` and, with noapic, `logs`.
+#[test]
+fn i686_kernel_without_firmware_noapic() {
+    comes_up(Kernel::I686, NO_FIRMWARE, "noapic");
+}
+
+#[test]
+fn i686_pae_kernel_without_firmware() {
+    comes_up(Kernel::I686Pae, NO_FIRMWARE, "");
+}
+
 /// `reboot -f` starts the guest again; with `-no-reboot` it ends the run.
 #[track_caller]
 fn reboots(firmware: &[&str]) {

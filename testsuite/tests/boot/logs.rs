@@ -101,6 +101,16 @@ fn full_kernel_complains_of_nothing_more() {
     no_more_complaints(Kernel::Full, "");
 }
 
+#[test]
+fn i686_kernel_complains_of_nothing_more_noapic() {
+    no_more_complaints(Kernel::I686, "noapic");
+}
+
+#[test]
+fn i686_pae_kernel_complains_of_nothing_more() {
+    no_more_complaints(Kernel::I686Pae, "");
+}
+
 /// SeaBIOS's log up to where it starts `boots`.
 fn firmware_log(machine: &Machine<'_>, folder: &Folder, boots: &str) -> String {
     let file = folder.path("log");

@@ -1,15 +1,11 @@
 //! User programs: faults become signals, arithmetic is right, a paste arrives whole.
 
-use testsuite::boot::{BOOT, Guests, Kernel};
+use testsuite::boot::{BOOT, Guests, Kernel, Machine, PROMPT, Running};
 
 use crate::SOON;
 
-#[test]
-fn faults_give_the_right_signals() {
-    let Some(guests) = Guests::one() else { return };
-    let machine = guests.machine().kernel(Kernel::Cloud, "");
-    let mut run = machine.start();
-    run.boot();
+#[track_caller]
+fn gives_the_right_signals(machine: &Machine<'_>, run: &mut Running) {
     let said = run.succeed("guest-check signals", SOON);
     for line in [
         "signal ud2 4 code 2",
@@ -23,6 +19,15 @@ fn faults_give_the_right_signals() {
     if !machine.emulator().is_qemu() {
         run.succeed("guest-check signals sse-divide", SOON);
     }
+}
+
+#[test]
+fn faults_give_the_right_signals() {
+    let Some(guests) = Guests::one() else { return };
+    let machine = guests.machine().kernel(Kernel::Cloud, "");
+    let mut run = machine.start();
+    run.boot();
+    gives_the_right_signals(&machine, &mut run);
     run.power_off();
 }
 
@@ -42,15 +47,12 @@ fn checksum(bytes: &[u8]) -> u64 {
     })
 }
 
-#[test]
-fn a_paste_of_64_kib_arrives_whole() {
-    let Some(guests) = Guests::one() else { return };
+#[track_caller]
+fn takes_a_paste(run: &mut Running) {
     // Every byte value, in no order.
     let bytes: Vec<u8> = (0..0x1_0000u32)
         .map(|n| n.wrapping_mul(0x9E37_79B9).to_be_bytes()[0])
         .collect();
-    let mut run = guests.machine().kernel(Kernel::Cloud, "").start();
-    run.boot();
     run.paste(b"guest-check paste 65536\n");
     run.wait_for("check: paste begins", SOON);
     run.paste(&bytes);
@@ -59,5 +61,49 @@ fn a_paste_of_64_kib_arrives_whole() {
         BOOT,
     );
     run.wait_for("check: paste ok", SOON);
+}
+
+#[test]
+fn a_paste_of_64_kib_arrives_whole() {
+    let Some(guests) = Guests::one() else { return };
+    let mut run = guests.machine().kernel(Kernel::Cloud, "").start();
+    run.boot();
+    takes_a_paste(&mut run);
     run.power_off();
+}
+
+/// All of the above in one run, and a last thing.
+#[track_caller]
+fn programs_run(kernel: Kernel, at_last: fn(&mut Running)) {
+    let Some(guests) = Guests::one() else { return };
+    let machine = guests.machine().kernel(kernel, "");
+    let mut run = machine.start();
+    run.boot();
+    gives_the_right_signals(&machine, &mut run);
+    run.succeed("guest-check math", BOOT);
+    takes_a_paste(&mut run);
+    run.wait_for(PROMPT, SOON);
+    at_last(&mut run);
+    run.power_off();
+}
+
+#[test]
+fn programs_of_i686_and_reboot() {
+    programs_run(Kernel::I686, |run| {
+        run.succeed("touch /root/gone", SOON);
+        run.paste(b"reboot -f\n");
+        run.wait_for("Linux version", SOON * 2);
+        run.boot();
+        assert_eq!(run.command("ls /root/gone", SOON).status, 1);
+    });
+}
+
+/// Its reboot is in `disks`.
+#[test]
+fn programs_of_i686_pae() {
+    programs_run(Kernel::I686Pae, |run| {
+        run.type_line("echo twix\x7fn-$((80+6))");
+        run.wait_for("twin-86", SOON);
+        run.wait_for(PROMPT, SOON);
+    });
 }
