@@ -6,7 +6,7 @@
 //! guest memory are then read here, while the guest runs on. Nothing here has an effect on a
 //! device but what the user asks for: registers of devices are never read ([`crate::inspect`]).
 //!
-//! - [`line`]: what is typed becomes lines; [`arguments`], [`expression`]: lines become values
+//! - [`mod@line`]: what is typed becomes lines; [`arguments`], [`expression`]: lines become values
 //! - [`commands`]: the table of commands, help and completion; [`error`]: why a command was not done
 //! - [`memory`], [`act`], [`keys`], [`picture`]: the commands but `info`
 //! - [`info`], [`registers`], [`paging`], [`board`], [`chips`]: what `info` shows
