@@ -144,15 +144,17 @@ pub struct Options {
     /// Writes go to temporary files: the images stay as they are.
     #[arg(long, help_heading = "Drives")]
     pub snapshot: bool,
-    /// Serial port: stdio, mon:stdio (Ctrl-A x ends twin86, Ctrl-A h helps), file:PATH, null,
-    /// chardev:ID. May be given twice.
+    /// Serial port: stdio, file:PATH, null, pty, unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT (sockets:
+    /// server=on, wait=off), chardev:ID; mon: before it adds the monitor (Ctrl-A h helps). May be given
+    /// twice.
     #[arg(long, value_name = "DEV", help_heading = "Character devices")]
     pub serial: Vec<String>,
     /// No display; the first serial port is mon:stdio, firmware uses it too. The default where
     /// neither -display nor -serial is given.
     #[arg(long, help_heading = "Character devices")]
     pub nographic: bool,
-    /// Character backend for -device and -serial: stdio, file or null, with id= and, for file, path=.
+    /// Character backend for -device, -serial and -monitor: stdio, null, pty, file (path=, append=) or
+    /// socket (path=, or host= and port=; server=, wait=, telnet=), each with id= and mux=.
     #[arg(
         long,
         value_name = "KIND,id=ID,...",
@@ -183,8 +185,8 @@ pub struct Options {
         help_heading = "Other devices"
     )]
     pub nic: Vec<String>,
-    /// Monitor; none is the only one today.
-    #[arg(long, value_name = "none", help_heading = "Character devices")]
+    /// Where the monitor is: as -serial. By default it shares mon:stdio (Ctrl-A c), if that is there.
+    #[arg(long, value_name = "DEV", help_heading = "Character devices")]
     pub monitor: Vec<String>,
     /// Parallel port; none is the only one today.
     #[arg(long, value_name = "none", help_heading = "Character devices")]
@@ -536,6 +538,7 @@ impl Options {
             ("-rtc", self.rtc.is_some()),
             ("-gdb", self.gdb.is_some()),
             ("-s", self.gdb_default),
+            ("-monitor", self.monitor.iter().any(|given| given != "none")),
             ("-S", self.paused),
         ];
         match rows.iter().find(|(_, is_given)| *is_given) {
@@ -574,11 +577,7 @@ impl Options {
         {
             return Err(one_of("-display", display, &["none"], "a display"));
         }
-        for (option, given) in [
-            ("-nic", &self.nic),
-            ("-monitor", &self.monitor),
-            ("-parallel", &self.parallel),
-        ] {
+        for (option, given) in [("-nic", &self.nic), ("-parallel", &self.parallel)] {
             if let Some(other) = given.iter().find(|g| *g != "none") {
                 return Err(value(option, other, "'none', the only one today"));
             }

@@ -4,7 +4,7 @@
 use devices::board::BoardOptions;
 use devices::board::build::Parts;
 
-use crate::backends::Backends;
+use crate::backends::{Backends, User};
 use crate::cli::{CliError, one_of};
 use crate::properties::Properties;
 use crate::run::RunError;
@@ -197,7 +197,7 @@ fn plug(target: &mut Target, properties: &Properties, name: &'static str) -> Res
         let text = format!("-device: {name} needs chardev=ID");
         return Err(CliError::Usage(text).into());
     };
-    let chardev = target.backends.by_id("-device", id, name)?;
+    let chardev = target.backends.by_id("-device", id, User::Device(name))?;
     target.parts.chardevs.insert(name, chardev);
     Ok(())
 }

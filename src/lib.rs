@@ -21,5 +21,6 @@ pub mod monitor;
 pub mod pc;
 pub mod properties;
 pub mod run;
+pub mod socket;
 pub mod time;
 pub mod trace;

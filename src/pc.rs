@@ -12,7 +12,8 @@ use emu::arch::cpuid::Feature;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::backends::Backends;
+use crate::backends::source::Source;
+use crate::backends::{Backends, User};
 use crate::boot::start::Request;
 use crate::cli::{CliError, Engine, Options};
 use crate::console::Console;
@@ -71,7 +72,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     let mut machine = Machine::new(config, engine.as_ref())?;
     stop_on_signals(machine.control())?;
     // Until the end of this function, however it is left.
-    let _raw = connect_console(&machine, &backends)?;
+    let _raw = connect(&machine, backends)?;
     let stub = match gdb {
         Some(config) => Some(gdb_stub(&config, &mut machine, long)?),
         None => None,
@@ -211,7 +212,9 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
             return Err(CliError::Usage(text.into()).into());
         }
         target.board.debugcon = Some(DEBUGCON);
-        let chardev = target.backends.open("-debugcon", given, "debugcon")?;
+        let chardev = target
+            .backends
+            .open("-debugcon", given, User::Device("debugcon"))?;
         target.parts.chardevs.insert("debugcon", chardev);
     }
     if options.serial.len() > SERIAL.len() {
@@ -223,32 +226,36 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
             let text = format!("-serial {given}: -device isa-serial has that port");
             return Err(CliError::Usage(text).into());
         }
-        let chardev = target.backends.open("-serial", given, name)?;
+        let chardev = target.backends.open("-serial", given, User::Device(name))?;
         target.parts.chardevs.insert(name, chardev);
     }
-    let free = !target.parts.chardevs.contains_key("com1") && target.backends.stdio.is_none();
+    for given in options.monitor.iter().filter(|given| *given != "none") {
+        target.backends.open("-monitor", given, User::Monitor)?;
+    }
+    let free = !target.parts.chardevs.contains_key("com1") && target.backends.stdio_is_free();
     if free && nographic(options)? && !options.nodefaults {
-        let chardev = target.backends.open("-serial", "mon:stdio", "com1")?;
+        let chardev = target
+            .backends
+            .open("-serial", "mon:stdio", User::Device("com1"))?;
         target.parts.chardevs.insert("com1", chardev);
     }
     Ok(())
 }
 
-/// Standard input becomes the peer of the device that has standard output.
-fn connect_console(machine: &Machine, backends: &Backends) -> Result<Option<Raw>, RunError> {
-    let Some(stdio) = &backends.stdio else {
-        return Ok(None);
-    };
-    let raw = Raw::enter(!stdio.mux)?;
-    let input = stdio
-        .device
-        .map(|device| machine.control().input(device, stdio.chardev.clone()));
-    let console = Console {
-        input,
-        escapes: stdio.mux,
-        control: machine.control(),
-    };
-    console.start()?;
+/// The backends' peers reach the devices and monitors they are plugged into.
+fn connect(machine: &Machine, backends: Backends) -> Result<Option<Raw>, RunError> {
+    let control = machine.control();
+    let mut raw = None;
+    for mut backend in backends.into_all() {
+        let Some(source) = backend.source.take() else {
+            continue;
+        };
+        if matches!(source, Source::Stdio) {
+            raw = Raw::enter(!backend.mux)?;
+        }
+        let console = Console::new(&backend, &control);
+        source.start(&backend.label, Box::new(console))?;
+    }
     Ok(raw)
 }
 

@@ -57,6 +57,16 @@ pub enum RunError {
     /// The built-in guest could not run.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// A character backend cannot be opened.
+    #[error("{option} {given}: {source}")]
+    Backend {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        given: String,
+        /// Why.
+        source: io::Error,
+    },
     /// Nobody can listen for gdb.
     #[error("-gdb: {source}")]
     Gdb {

@@ -7,7 +7,7 @@ const ESCAPE: u8 = 0x01;
 const HELP: &str = "\
 Ctrl-A h    this help
 Ctrl-A x    end twin86
-Ctrl-A c    switch to the monitor (there is none yet)
+Ctrl-A c    switch between the guest and the monitor
 Ctrl-A Ctrl-A  send Ctrl-A";
 
 /// Finds escapes in what the user types.
@@ -23,6 +23,8 @@ pub enum Key {
     Byte(u8),
     /// The run shall end.
     Quit,
+    /// The next of those who share the stream gets what is typed.
+    Switch,
     /// The user is told this.
     Say(&'static str),
 }
@@ -36,10 +38,10 @@ impl Escape {
         }
         self.armed = false;
         match byte {
-            ESCAPE => Some(Key::Byte(ESCAPE)),
+            ESCAPE | b'a' => Some(Key::Byte(ESCAPE)),
             b'x' => Some(Key::Quit),
             b'h' | b'?' => Some(Key::Say(HELP)),
-            b'c' => Some(Key::Say("there is no monitor yet; Ctrl-A x ends twin86")),
+            b'c' => Some(Key::Switch),
             _ => None,
         }
     }
@@ -61,7 +63,7 @@ mod tests {
             [Key::Byte(b'a'), Key::Quit, Key::Byte(b'b')]
         );
         assert_eq!(keys(b"\x01\x01x"), [Key::Byte(1), Key::Byte(b'x')]);
-        assert_eq!(keys(b"\x01h"), [Key::Say(HELP)]);
+        assert_eq!(keys(b"\x01h\x01c"), [Key::Say(HELP), Key::Switch]);
         assert_eq!(keys(b"\x01qq"), [Key::Byte(b'q')]);
     }
 }

@@ -1,94 +1,147 @@
-//! The user's terminal: standard input and output as a serial port's peer.
+//! What a peer of a character backend types: to the devices and the monitor that share it.
 //!
-//! - [`terminal`]: raw mode, and back on every way out
+//! - [`terminal`]: the user's terminal raw, and back on every way out
 //! - [`escape`]: what Ctrl-A and a letter do
 
 pub mod escape;
 pub mod terminal;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
+use devices::backend::chardev::Chardev;
+
+use crate::backends::source::Sink;
+use crate::backends::{Backend, User};
 use crate::control::{Control, Input};
+use crate::monitor::Monitor;
 use escape::{Escape, Key};
 
 /// How long the reader waits when the guest has not taken what came before. It loses nothing: it
 /// reads on when there is room.
 const FULL: Duration = Duration::from_millis(2);
 
-/// Where standard input goes.
+/// Takes what one peer types.
 pub struct Console {
-    /// The device that takes it, if one does.
-    pub input: Option<Input>,
-    /// Ctrl-A is an escape; otherwise everything goes to the guest.
-    pub escapes: bool,
-    /// Ends the run.
-    pub control: Control,
+    users: Vec<Front>,
+    /// Which of them gets it.
+    focus: usize,
+    /// Ctrl-A is an escape; otherwise everything goes to the one user.
+    escape: Option<Escape>,
+    chardev: Chardev,
+    control: Control,
+}
+
+enum Front {
+    Device(Input),
+    Monitor(Box<Monitor>),
 }
 
 impl Console {
-    /// Reads standard input on a thread of its own from now on. The thread ends with the input, or
-    /// with the program.
-    ///
-    /// # Errors
-    /// If there can be no thread.
-    pub fn start(self) -> io::Result<()> {
-        let thread = thread::Builder::new().name("console".into());
-        thread.spawn(move || self.read_on()).map(drop)
-    }
-
-    fn read_on(self) {
-        let mut escape = Escape::default();
-        let mut buffer = [0; 4096];
-        loop {
-            let got = match io::stdin().lock().read(&mut buffer) {
-                Ok(0) => return,
-                Ok(got) => got,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    tracing::warn!(target: "console", %error, "standard input cannot be read");
-                    return;
-                }
-            };
-            if !self.escapes {
-                self.feed(&buffer[..got]);
-                continue;
+    /// Between the peer of `backend` and the machine.
+    pub fn new(backend: &Backend, control: &Control) -> Self {
+        let chardev = &backend.chardev;
+        let front = |user: &User| match user {
+            User::Device(name) => Front::Device(control.input(name, chardev.clone())),
+            User::Monitor => {
+                let output = Box::new(ToPeer(chardev.clone()));
+                Front::Monitor(Box::new(Monitor::new(control.clone(), output)))
             }
-            let mut bytes = Vec::with_capacity(got);
-            for byte in &buffer[..got] {
-                match escape.key(*byte) {
-                    None => {}
-                    Some(Key::Byte(byte)) => bytes.push(byte),
-                    Some(Key::Quit) => {
-                        self.feed(&bytes);
-                        say("twin86: terminated");
-                        self.control.quit();
-                        return;
-                    }
-                    Some(Key::Say(text)) => say(text),
-                }
-            }
-            self.feed(&bytes);
+        };
+        Self {
+            users: backend.users.iter().map(front).collect(),
+            focus: 0,
+            escape: backend.mux.then(Escape::default),
+            chardev: chardev.clone(),
+            control: control.clone(),
         }
     }
 
-    fn feed(&self, mut bytes: &[u8]) {
-        let Some(input) = &self.input else {
-            return;
-        };
-        while !bytes.is_empty() {
-            match input.feed(bytes) {
-                None => return,
-                Some(0) => thread::sleep(FULL),
-                Some(taken) => bytes = &bytes[taken..],
+    /// The next user gets what is typed.
+    fn switch(&mut self) {
+        self.focus = (self.focus + 1) % self.users.len().max(1);
+        self.greet();
+    }
+
+    fn greet(&mut self) {
+        if let Some(Front::Monitor(monitor)) = self.users.get_mut(self.focus) {
+            monitor.greet();
+        }
+    }
+
+    fn give(&mut self, bytes: &[u8]) {
+        match self.users.get_mut(self.focus) {
+            Some(Front::Device(input)) => feed(input, bytes),
+            Some(Front::Monitor(monitor)) if !bytes.is_empty() => monitor.input(bytes),
+            _ => {}
+        }
+    }
+
+    fn key(&mut self, key: Key) {
+        match key {
+            Key::Byte(_) => {}
+            Key::Quit => {
+                self.say("twin86: terminated");
+                self.control.quit();
             }
+            Key::Switch => self.switch(),
+            Key::Say(text) => self.say(text),
+        }
+    }
+
+    /// Tells the peer something.
+    fn say(&self, text: &str) {
+        let text = text.replace('\n', "\r\n");
+        self.chardev.write(format!("\r\n{text}\r\n").as_bytes());
+    }
+}
+
+impl Sink for Console {
+    fn connected(&mut self) {
+        self.greet();
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        let Some(mut escape) = self.escape.take() else {
+            return self.give(bytes);
+        };
+        let mut plain = Vec::with_capacity(bytes.len());
+        for &byte in bytes {
+            match escape.key(byte) {
+                None => {}
+                Some(Key::Byte(byte)) => plain.push(byte),
+                Some(key) => {
+                    self.give(&std::mem::take(&mut plain));
+                    self.key(key);
+                }
+            }
+        }
+        self.give(&plain);
+        self.escape = Some(escape);
+    }
+}
+
+fn feed(input: &Input, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match input.feed(bytes) {
+            None => return,
+            Some(0) => thread::sleep(FULL),
+            Some(taken) => bytes = &bytes[taken..],
         }
     }
 }
 
-/// Tells the user something; raw mode leaves the treatment of output alone.
-fn say(text: &str) {
-    // A terminal that is gone need not hear it.
-    let _ = write!(io::stderr(), "\n{text}\n");
+/// The monitor's way to its peer.
+struct ToPeer(Chardev);
+
+impl Write for ToPeer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

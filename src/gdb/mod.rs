@@ -27,13 +27,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-pub use listener::Place;
 pub use registers::Form;
 
 use crate::cli::CliError;
 use crate::control::Control;
 use crate::machine::Machine;
 use crate::properties::Properties;
+use crate::socket::Place;
 use listener::Event;
 use target::Chosen;
 
@@ -131,7 +131,7 @@ impl Stub {
             }
             let _ = from_machine.send(Event::Over);
         })?;
-        spawn("gdb-listen", move || listener.serve(&events))?;
+        spawn("gdb-listen", move || listener::serve(&listener, &events))?;
         let status = Arc::new(AtomicU8::new(0));
         let (over, ended) = mpsc::channel();
         let told = Arc::clone(&status);

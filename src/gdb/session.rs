@@ -1,6 +1,6 @@
 //! One gdb, from its connection to its end.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Receiver;
@@ -12,9 +12,10 @@ use gdbstub::stub::state_machine::GdbStubStateMachine;
 use gdbstub::stub::{DisconnectReason, GdbStub, SingleThreadStopReason};
 use gdbstub::target::ext::breakpoints::WatchKind as Told;
 
-use super::listener::{Event, Peer};
+use super::listener::Event;
 use super::target::{Chosen, Guest, TargetGone};
 use crate::control::{Control, Pause};
+use crate::socket::Peer;
 
 /// The connection as the protocol writes to it: whole packets at once.
 struct Line {

@@ -14,6 +14,7 @@ pub mod case;
 pub mod generate;
 pub mod guest;
 pub mod host;
+pub mod kernel;
 pub mod layout;
 pub mod random;
 pub mod run;

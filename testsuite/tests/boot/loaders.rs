@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use iced_x86::code_asm::*;
 use testsuite::boot::{Guests, Machine};
+use testsuite::kernel;
 
 use crate::{Folder, SOON};
 
@@ -108,34 +109,6 @@ fn pvh_code() -> Result<Vec<u8>, IcedError> {
     finish(a)
 }
 
-/// An ELF file of these segments: type, address, contents.
-fn elf(segments: &[(u32, u32, &[u8])]) -> Vec<u8> {
-    const HEADER: usize = 52;
-    const PROGRAM_HEADER: usize = 32;
-    let mut file = b"\x7FELF\x01\x01\x01".to_vec();
-    file.resize(16, 0);
-    file.extend([2, 0, 3, 0]);
-    let count = segments.len();
-    for word in [1, ENTRY, HEADER as u32, 0, 0] {
-        file.extend(word.to_le_bytes());
-    }
-    for half in [HEADER, PROGRAM_HEADER, count, 40, 0, 0] {
-        file.extend((half as u16).to_le_bytes());
-    }
-    let mut offset = HEADER + PROGRAM_HEADER * count;
-    for (kind, address, bytes) in segments {
-        let len = bytes.len() as u32;
-        for word in [*kind, offset as u32, *address, *address, len, len, 7, 4] {
-            file.extend(word.to_le_bytes());
-        }
-        offset += bytes.len();
-    }
-    for (_, _, bytes) in segments {
-        file.extend(*bytes);
-    }
-    file
-}
-
 /// Takes what a kernel sent apart.
 struct Report<'a>(&'a [u8]);
 
@@ -201,14 +174,12 @@ impl Files {
 }
 
 fn multiboot() -> Vec<u8> {
-    let mut head: Vec<u8> = Vec::new();
-    let (magic, flags) = (0x1BAD_B002u32, 3u32);
-    let sum = 0u32.wrapping_sub(magic).wrapping_sub(flags);
-    for word in [magic, flags, sum] {
-        head.extend(word.to_le_bytes());
-    }
     let code = multiboot_code().expect("code");
-    elf(&[(1, MULTIBOOT_AT, &head), (1, ENTRY, &code)])
+    let head = kernel::multiboot_header();
+    kernel::elf(
+        ENTRY,
+        &[(1, MULTIBOOT_AT, head.as_slice()), (1, ENTRY, &code)],
+    )
 }
 
 fn pvh() -> Vec<u8> {
@@ -219,7 +190,7 @@ fn pvh() -> Vec<u8> {
     }
     note.extend(b"Xen\0");
     note.extend(ENTRY.to_le_bytes());
-    elf(&[(1, ENTRY, &code), (4, 0, &note)])
+    kernel::elf(ENTRY, &[(1, ENTRY, &code), (4, 0, &note)])
 }
 
 /// What a multiboot kernel was told, checked as far as there is one right answer; the memory map.

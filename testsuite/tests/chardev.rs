@@ -1,0 +1,354 @@
+//! Character backends and the monitor behind them, by a guest that sends back what it gets: its first
+//! serial port as it is, its second one plus 1.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use iced_x86::code_asm::*;
+use testsuite::kernel;
+
+const ENTRY: u32 = 0x10_0000;
+/// The byte that ends the guest, and the status that follows.
+const END: &[u8] = b"~";
+const STATUS: i32 = 0x2B;
+/// Longer than any answer takes, even on a busy host.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Sends back a byte, if one is there, of the serial port at `base`, plus `plus`.
+fn echo(a: &mut CodeAssembler, base: u32, plus: i32) -> Result<(), IcedError> {
+    let (mut none, mut full) = (a.create_label(), a.create_label());
+    a.mov(edx, base + 5)?;
+    a.in_(al, dx)?;
+    a.test(al, 1)?;
+    a.je(none)?;
+    a.set_label(&mut full)?;
+    a.in_(al, dx)?;
+    a.test(al, 0x20)?;
+    a.je(full)?;
+    a.mov(edx, base)?;
+    a.in_(al, dx)?;
+    a.mov(ecx, eax)?;
+    a.add(al, plus)?;
+    a.out(dx, al)?;
+    a.set_label(&mut none)?;
+    a.nop()
+}
+
+fn guest() -> Result<Vec<u8>, IcedError> {
+    let mut a = CodeAssembler::new(32)?;
+    let (mut next, mut end) = (a.create_label(), a.create_label());
+    a.set_label(&mut next)?;
+    a.xor(ecx, ecx)?;
+    echo(&mut a, 0x3F8, 0)?;
+    a.cmp(cl, i32::from(END[0]))?;
+    a.je(end)?;
+    echo(&mut a, 0x2F8, 1)?;
+    a.jmp(next)?;
+    a.set_label(&mut end)?;
+    a.mov(edx, 0x501)?;
+    a.mov(eax, 0x15)?;
+    a.out(dx, al)?;
+    let mut stop = a.create_label();
+    a.set_label(&mut stop)?;
+    a.jmp(stop)?;
+    a.assemble(u64::from(ENTRY) + 12)
+}
+
+fn program() -> PathBuf {
+    let test = std::env::current_exe().expect("this test's path");
+    let folder = test.ancestors().nth(2).expect("a target folder");
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "-q", "-p", "twin86", "--bin", "twin86"]);
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(cargo.status().expect("cargo").success(), "it builds");
+    });
+    folder.join("twin86")
+}
+
+/// A run of the guest, with a folder of its own.
+struct Run {
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Run {
+    /// `{}` in the arguments is the folder.
+    fn new(name: &str, arguments: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("twin86-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        let mut code = kernel::multiboot_header();
+        code.extend(guest().expect("code"));
+        let file = kernel::elf(ENTRY + 12, &[(1, ENTRY, &code)]);
+        let kernel = folder.join("kernel");
+        fs::write(&kernel, file).expect("a kernel");
+        let arguments = arguments.replace("{}", folder.to_str().expect("a name"));
+        let mut command = Command::new(program());
+        command
+            .args([
+                "-bios", "none", "-display", "none", "-vga", "none", "-m", "16",
+            ])
+            .args(["-device", "isa-debug-exit,iobase=0x501,iosize=1", "-kernel"])
+            .arg(kernel)
+            .args(arguments.split_whitespace())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.spawn().expect("the program runs");
+        Self { folder, child }
+    }
+
+    /// Connects once the program listens.
+    fn connect(&self, name: &str) -> UnixStream {
+        let stream = soon(|| UnixStream::connect(self.folder.join(name)).ok());
+        stream.set_read_timeout(Some(LONG)).expect("a time");
+        stream
+    }
+
+    /// The next line of standard error.
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        let error = self.child.stderr.as_mut().expect("a pipe");
+        BufReader::with_capacity(1, error)
+            .read_line(&mut line)
+            .expect("a line");
+        line
+    }
+
+    /// Ends the guest by its first serial port.
+    fn end(mut self, mut com1: impl Write) {
+        com1.write_all(END).expect("there");
+        assert_eq!(self.wait().code(), Some(STATUS));
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        soon(|| self.child.try_wait().expect("a child"))
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What `look` finds, once it does.
+fn soon<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + LONG;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it takes too long");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Reads until `word` has come; returns everything up to it.
+#[track_caller]
+fn wait_for(stream: &mut impl Read, word: &[u8]) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut byte = [0];
+    while !all.ends_with(word) {
+        let got = stream.read(&mut byte).unwrap_or(0);
+        let so_far = String::from_utf8_lossy(&all).into_owned();
+        assert_eq!(got, 1, "no {word:?} after {so_far:?}");
+        all.push(byte[0]);
+    }
+    all
+}
+
+#[track_caller]
+fn says(stream: &mut (impl Read + Write), bytes: &[u8], answer: &[u8]) {
+    stream.write_all(bytes).expect("there");
+    assert_eq!(wait_for(stream, answer), answer);
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+#[test]
+fn sockets_in_the_file_system_and_a_second_peer() {
+    let run = Run::new(
+        "unix",
+        "-serial unix:{}/a,server,nowait -serial unix:{}/b,server=on,wait=off",
+    );
+    let mut com1 = run.connect("a");
+    says(&mut com1, b"hello\r\n", b"hello\r\n");
+    let mut com2 = run.connect("b");
+    says(&mut com2, b"HAL", b"IBM");
+    drop(com1);
+    let mut com1 = run.connect("a");
+    says(&mut com1, b"again", b"again");
+    says(&mut com2, b"HAL", b"IBM");
+    run.end(com1);
+}
+
+#[test]
+fn what_is_pasted_comes_back_whole() {
+    let run = Run::new("paste", "-serial unix:{}/a,server,nowait");
+    let mut com1 = run.connect("a");
+    let bytes: Vec<u8> = (0..64 << 10).map(|i: u32| b'0' + (i % 61) as u8).collect();
+    let sent = bytes.clone();
+    let mut writer = com1.try_clone().expect("a handle");
+    let typist = thread::spawn(move || writer.write_all(&sent).expect("there"));
+    // A reader that takes its time.
+    let mut got = vec![0; bytes.len()];
+    for piece in got.chunks_mut(7001) {
+        thread::sleep(Duration::from_millis(20));
+        com1.read_exact(piece).expect("the echo");
+    }
+    typist.join().expect("typed");
+    assert!(got == bytes, "every byte, in order");
+    run.end(com1);
+}
+
+#[test]
+fn tcp_as_server_that_waits_and_as_client() {
+    let port = free_port();
+    let mut run = Run::new("tcp", &format!("-serial tcp:127.0.0.1:{port},server=on"));
+    let line = run.line();
+    assert!(line.contains("waiting for a connection"), "{line}");
+    let mut com1 = soon(|| TcpStream::connect(("127.0.0.1", port)).ok());
+    says(&mut com1, b"over tcp", b"over tcp");
+    run.end(com1);
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let arguments = format!("-chardev socket,id=s,host=127.0.0.1,port={port} -serial chardev:s");
+    let run = Run::new("client", &arguments);
+    let (mut com1, _) = listener.accept().expect("the program connects");
+    says(&mut com1, b"to me", b"to me");
+    run.end(com1);
+}
+
+#[test]
+fn telnet_negotiates_beside_the_data() {
+    let port = free_port();
+    let run = Run::new(
+        "telnet",
+        &format!("-serial telnet:127.0.0.1:{port},server,nowait"),
+    );
+    let mut com1 = soon(|| TcpStream::connect(("127.0.0.1", port)).ok());
+    com1.set_read_timeout(Some(LONG)).expect("a time");
+    wait_for(&mut com1, b"\xFF\xFD\x00");
+    says(
+        &mut com1,
+        b"\xFF\xFD\x01a\xFF\xFFb\xFF\xFB\x00c",
+        b"a\xFF\xFFbc",
+    );
+    run.end(com1);
+}
+
+#[test]
+fn a_pseudo_terminal() {
+    let mut run = Run::new("pty", "-serial pty");
+    let line = run.line();
+    let name = line
+        .split_whitespace()
+        .find(|word| word.starts_with("/dev/"));
+    let path = Path::new(name.unwrap_or_else(|| panic!("{line}")));
+    let mut com1 = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("the other side");
+    says(&mut com1, b"tty\r", b"tty\r");
+    run.end(com1);
+}
+
+#[test]
+fn the_monitor_shares_a_stream() {
+    let mut run = Run::new("mux", "-serial mon:unix:{}/a,server,nowait");
+    let mut peer = run.connect("a");
+    says(&mut peer, b"guest", b"guest");
+    peer.write_all(b"\x01c").expect("there");
+    wait_for(&mut peer, b"(twin86) ");
+    peer.write_all(b"info status\r").expect("there");
+    let said = wait_for(&mut peer, b"\n(twin86) ");
+    assert!(String::from_utf8_lossy(&said).contains("running"));
+    peer.write_all(b"\x01c").expect("there");
+    says(&mut peer, b"back\x01\x01", b"back\x01");
+    peer.write_all(b"\x01h").expect("there");
+    wait_for(&mut peer, b"monitor");
+    peer.write_all(b"\x01x").expect("there");
+    assert_eq!(run.wait().code(), Some(0));
+}
+
+#[test]
+fn a_monitor_of_its_own_survives_garbage() {
+    let run = Run::new(
+        "monitor",
+        "-S -serial unix:{}/a,server,nowait -monitor unix:{}/m,server,nowait",
+    );
+    let mut monitor = run.connect("m");
+    wait_for(&mut monitor, b"(twin86) ");
+    monitor.write_all(b"info status\n").expect("there");
+    let said = wait_for(&mut monitor, b"\n(twin86) ");
+    assert!(String::from_utf8_lossy(&said).contains("prelaunch"));
+    monitor.write_all(b"cont\n").expect("there");
+    wait_for(&mut monitor, b"\n(twin86) ");
+    let mut com1 = run.connect("a");
+    says(&mut com1, b"runs", b"runs");
+    // Nobody reads the answers of this one.
+    let mut deaf = monitor.try_clone().expect("a handle");
+    let garbage: Vec<u8> = (0..1u32 << 20)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .filter(|byte| !b"qQ".contains(byte))
+        .collect();
+    deaf.write_all(&garbage).expect("taken");
+    says(&mut com1, b"still", b"still");
+    drop((monitor, deaf));
+    let mut monitor = run.connect("m");
+    wait_for(&mut monitor, b"(twin86) ");
+    monitor.write_all(b"\x15quit\n").expect("there");
+    let mut run = run;
+    assert_eq!(run.wait().code(), Some(0));
+}
+
+#[test]
+fn what_cannot_be_opened() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    for (arguments, parts) in [
+        (
+            format!("-serial tcp:127.0.0.1:{port},server,nowait"),
+            ["-serial tcp:", "in use"],
+        ),
+        (
+            format!("-serial tcp:127.0.0.1:{}", free_port()),
+            ["-serial tcp:", "refused"],
+        ),
+        (
+            "-serial unix:/nonexistent/x,server,nowait".to_string(),
+            ["/nonexistent/x", "No such file"],
+        ),
+        ("-serial tpc::5".to_string(), ["-serial", "tcp:"]),
+        (
+            "-chardev null,id=a -serial chardev:a -monitor chardev:a".to_string(),
+            ["in use", "mux=on"],
+        ),
+    ] {
+        let mut run = Run::new("wrong", &arguments);
+        let line = run.line();
+        assert!(
+            parts.iter().all(|part| line.contains(part)),
+            "{arguments}: {line}"
+        );
+        assert_eq!(run.wait().code(), Some(1));
+    }
+}
