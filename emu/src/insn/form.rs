@@ -2,6 +2,7 @@
 
 use iced_x86::{Instruction, OpKind};
 
+use crate::arch::segment::Seg;
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
 use crate::mem::raw::Raw;
@@ -20,11 +21,21 @@ pub(crate) trait Dest: Source {
     fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised>;
 }
 
+/// How a rule reaches the top of the stack.
+pub(crate) trait Stack: 'static {
+    /// It may fail without a cause, see [`Fast`].
+    const FAST: bool;
+    /// Pushes one value.
+    fn push<W: Raw>(cpu: &mut Cpu, value: W) -> Result<(), Raised>;
+    /// The value at `offset` of the stack segment; RSP stays.
+    fn load<W: Raw>(cpu: &mut Cpu, offset: u64) -> Result<W, Raised>;
+}
+
 /// Operand `K` is a register.
 pub(crate) struct Reg<const K: usize>;
-/// The memory operand.
+/// The memory operand, or the top of the stack.
 pub(crate) struct Mem;
-/// The memory operand, as long as the TLB has its page and it is aligned. Otherwise it fails without
+/// The memory operand, or the top of the stack, as long as the TLB has its page and it is aligned. Otherwise it fails without
 /// a cause, and nothing has happened: the step then runs the rule again with [`Mem`]. The fast step
 /// calls nothing, so it saves no registers.
 pub(crate) struct Fast;
@@ -88,6 +99,30 @@ impl Dest for Fast {
     #[inline(always)]
     fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised> {
         cpu.modify_fast(i, f)
+    }
+}
+
+impl Stack for Mem {
+    const FAST: bool = false;
+    #[inline(always)]
+    fn push<W: Raw>(cpu: &mut Cpu, value: W) -> Result<(), Raised> {
+        cpu.push(value)
+    }
+    #[inline(always)]
+    fn load<W: Raw>(cpu: &mut Cpu, offset: u64) -> Result<W, Raised> {
+        cpu.load_at(Seg::Ss, offset)
+    }
+}
+
+impl Stack for Fast {
+    const FAST: bool = true;
+    #[inline(always)]
+    fn push<W: Raw>(cpu: &mut Cpu, value: W) -> Result<(), Raised> {
+        cpu.push_fast(value)
+    }
+    #[inline(always)]
+    fn load<W: Raw>(cpu: &mut Cpu, offset: u64) -> Result<W, Raised> {
+        cpu.load_stack_fast(offset)
     }
 }
 
@@ -176,6 +211,7 @@ pub(crate) use memory_step;
 /// - `read1`: operand 0 is read (MUL, PUSH)
 /// - `write1`: operand 0 is written (SETcc)
 /// - `to_reg`: operand 0 is a register, operand 1 read (MOVZX); `to_reg2`: operand 2 read (ANDN)
+/// - `push`, `pop`: operand 0 is read or written, and the stack used; `stack`: the stack alone
 /// - `plain`: the rule has no operand form
 macro_rules! row {
     (@row [$($code:ident),* $(,)?] $select:expr) => {
@@ -261,6 +297,28 @@ macro_rules! row {
                 _ => memory_step!($rule<$($t),*> Mem),
             }
         })
+    };
+    (push: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |i| {
+            use $crate::insn::form::{memory_step, step, Imm, Kind, Mem, Reg, kind};
+            match kind(i, 0) {
+                Kind::Reg => memory_step!($rule<$($t),*> (Reg<0>) Mem),
+                Kind::Imm => memory_step!($rule<$($t),*> (Imm) Mem),
+                _ => step!($rule::<$($t,)* Mem, Mem>),
+            }
+        })
+    };
+    (pop: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |i| {
+            use $crate::insn::form::{memory_step, step, Kind, Mem, Reg, kind};
+            match kind(i, 0) {
+                Kind::Reg => memory_step!($rule<$($t),*> (Reg<0>) Mem),
+                _ => step!($rule::<$($t,)* Mem, Mem>),
+            }
+        })
+    };
+    (stack: $rule:ident<$($t:ty),*>, $codes:tt) => {
+        row!(@row $codes |_| $crate::insn::form::memory_step!($rule<$($t),*> Mem))
     };
     (plain: $rule:expr, $codes:tt) => {
         row!(@row $codes |_| $crate::insn::form::step!($rule))

@@ -234,6 +234,38 @@ impl Cpu {
         Ok(())
     }
 
+    /// The host address of an access to the stack at `offset`, as [`Cpu::fast_host`].
+    #[inline(always)]
+    fn fast_stack(&self, offset: u64, bytes: usize, access: Access) -> Result<*mut u8, Raised> {
+        if !self.mode.flat {
+            return Err(Raised);
+        }
+        let linear = self.bases[Seg::Ss as usize].wrapping_add(offset) & self.linear_mask;
+        self.tlb
+            .aligned(self.privilege, access, linear, bytes)
+            .ok_or(Raised)
+    }
+
+    /// Pushes one value of width `W`, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn push_fast<W: Raw>(&mut self, value: W) -> Result<(), Raised> {
+        let rsp = self.regs[4];
+        let new = rsp.wrapping_sub(W::BYTES as u64) & self.stack_mask;
+        let host = self.fast_stack(new, W::BYTES, Access::Write)?;
+        // SAFETY: as in `store_fast`.
+        unsafe { W::store(host, value) };
+        self.regs[4] = rsp & !self.stack_mask | new;
+        Ok(())
+    }
+
+    /// Reads at `offset` of the stack, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn load_stack_fast<W: Raw>(&mut self, offset: u64) -> Result<W, Raised> {
+        let host = self.fast_stack(offset, W::BYTES, Access::Read)?;
+        // SAFETY: as in `load_fast`.
+        Ok(unsafe { W::load(host) })
+    }
+
     /// The value on top of the stack, `skip` bytes down; RSP stays.
     #[inline(always)]
     pub(crate) fn peek<W: Raw>(&mut self, skip: u64) -> Result<W, Raised> {
@@ -246,14 +278,6 @@ impl Cpu {
     pub(crate) fn drop_stack(&mut self, bytes: u64) {
         let rsp = self.regs[4];
         self.regs[4] = rsp & !self.stack_mask | rsp.wrapping_add(bytes) & self.stack_mask;
-    }
-
-    /// Pops one value of width `W`.
-    #[inline(always)]
-    pub(crate) fn pop<W: Raw>(&mut self) -> Result<W, Raised> {
-        let value = self.peek(0)?;
-        self.drop_stack(W::BYTES as u64);
-        Ok(value)
     }
 
     /// Reads at a linear address with the program's privilege.
