@@ -22,6 +22,10 @@ pub const RIP: usize = 16;
 /// Index of a register that is always zero: the base or index of an address that has none.
 pub const ZERO: usize = 17;
 
+/// Index of the first segment base in the register file, where it can stand for the base or index of
+/// an address; the others follow in the order of [`Seg`].
+pub const BASES: usize = 24;
+
 /// A rule failed: the cause lies in [`Cpu`]. Zero-sized, so that a rule's result is one byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raised;
@@ -100,10 +104,10 @@ fn bounds(segment: &Segment) -> (u64, u64) {
 /// One virtual processor.
 #[repr(C)]
 pub struct Cpu {
+    /// General registers, [`RIP`], [`ZERO`], and from [`BASES`] on the segments' bases: zero for ES,
+    /// CS, SS, DS in 64-bit mode.
     pub(crate) regs: [u64; 32],
     pub(crate) flags: Flags,
-    /// Segment bases, in the order of [`Seg`]; zero for ES, CS, SS, DS in 64-bit mode.
-    pub(crate) bases: [u64; 8],
     /// For each segment the end (exclusive) of the offsets that may be read without a second look;
     /// 0 where each access needs one (unusable, wrong type, expand-down).
     pub(crate) read_bounds: [u64; 8],
@@ -188,7 +192,6 @@ impl Cpu {
         let mut cpu = Self {
             regs: [0; 32],
             flags: Flags::default(),
-            bases: [0; 8],
             read_bounds: [0; 8],
             write_bounds: [0; 8],
             linear_mask: u64::from(u32::MAX),
@@ -409,12 +412,12 @@ impl Cpu {
         } else {
             u64::from(u32::MAX)
         };
-        for (base, segment) in self.bases.iter_mut().zip(&self.segments) {
+        for (base, segment) in self.regs[BASES..].iter_mut().zip(&self.segments) {
             *base = segment.base;
         }
         if code64 {
             for seg in [Seg::Es, Seg::Cs, Seg::Ss, Seg::Ds] {
-                self.bases[seg as usize] = 0;
+                self.regs[BASES + seg as usize] = 0;
             }
         }
         let flat = |seg: Seg| {
@@ -434,6 +437,12 @@ impl Cpu {
         let user = self.cpl == 3;
         self.mode = Mode { code, flat, user };
         self.update_privilege();
+    }
+
+    /// What is added to an offset in a segment, in the order of [`Seg`].
+    #[inline(always)]
+    pub(crate) fn base(&self, seg: usize) -> u64 {
+        self.regs[BASES + (seg & 7)]
     }
 
     pub(crate) fn update_privilege(&mut self) {

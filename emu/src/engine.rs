@@ -706,7 +706,7 @@ impl Cpu {
     }
 
     fn linear_rip_at(&self, rip: u64) -> u64 {
-        self.bases[Seg::Cs as usize].wrapping_add(rip) & self.linear_mask
+        self.base(Seg::Cs as usize).wrapping_add(rip) & self.linear_mask
     }
 
     /// 16, 32 or 64: the code segment's default size.

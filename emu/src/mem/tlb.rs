@@ -13,22 +13,24 @@ const INVALID: u64 = 1 << 11;
 /// Large pages remembered for INVLPG; one more, and everything is dropped.
 const MOST_LARGE: usize = 64;
 
-/// Who accesses: chooses the table. The order is the index.
+/// Who accesses: chooses the tables. The number is the first slot of its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum Privilege {
     /// CPL 0 to 2 with SMAP in force (or implicit system accesses).
-    Supervisor,
+    Supervisor = 0,
     /// CPL 3.
-    User,
+    User = OF_ONE,
     /// CPL 0 to 2 with EFLAGS.AC set: SMAP is suspended.
-    SupervisorAc,
+    SupervisorAc = 2 * OF_ONE,
     /// CPL 3 with alignment checking: never filled, so that every access is looked at.
-    UserAligned,
+    UserAligned = 3 * OF_ONE,
 }
 
 const PRIVILEGES: usize = 4;
 const KINDS: usize = 3;
+/// Slots in the tables of one privilege.
+const OF_ONE: u16 = (SIZE * KINDS) as u16;
 
 /// One cached linear-to-host translation.
 ///
@@ -103,8 +105,7 @@ impl Default for Tlb {
 
 #[inline(always)]
 fn index(privilege: Privilege, access: Access, linear: u64) -> usize {
-    let table = privilege as usize * KINDS + access as usize;
-    table * SIZE + (linear >> 12) as usize % SIZE
+    privilege as usize + access as usize * SIZE + (linear >> 12) as usize % SIZE
 }
 
 impl Tlb {
