@@ -12,7 +12,7 @@ use crate::arch::cpuid::CpuModel;
 use crate::arch::exception::{DB, Exception};
 use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
-use crate::block::{BlockId, Blocks, Jump, Shape, Target, granules_of};
+use crate::block::{BlockId, Blocks, Jump, Shape, granules_of};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
 use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode, shortened};
 use crate::event::Delivered;
@@ -125,12 +125,10 @@ impl Engine {
         {
             return stop;
         }
-        let mut next = None;
-        // The block that has just ended and the RIP it began at, to link it with what follows.
-        let mut ended: Option<(BlockId, u64)> = None;
+        let mut ended = None;
         loop {
             if self.cpu.attention.any() || self.cpu.retired >= self.limit {
-                (next, ended) = (None, None);
+                ended = None;
                 if let Some(stop) = self.attend() {
                     return stop;
                 }
@@ -141,25 +139,28 @@ impl Engine {
                     continue;
                 }
             }
-            let id = match next {
-                Some(id) => id,
-                None => match self.next_block(ended.take()) {
-                    Some(id) => id,
-                    None => continue,
-                },
-            };
-            let block = self.blocks.get(id);
+            if let Some(id) = self.next_block(ended.take()) {
+                ended = self.run_linked(id.index);
+            }
+        }
+    }
+
+    /// Runs the block at a place and those linked with it, until there is something to attend to
+    /// or a link is missing: then returns the block that has ended, to be linked with what follows,
+    /// and the RIP it began at.
+    #[inline(always)]
+    fn run_linked(&mut self, mut index: u32) -> Option<(BlockId, u64)> {
+        loop {
+            let block = self.blocks.at(index);
             let count = block.insns.len();
-            if self.limit - self.cpu.retired < count as u64 {
-                next = None;
-                self.run_part(id);
-                continue;
+            if self.cpu.retired + count as u64 > self.limit {
+                self.run_part(index);
+                return None;
             }
             let rip = self.cpu.regs[RIP];
             if self.cpu.run_insns(&block.insns).is_err() {
-                next = None;
-                self.stopped_at(id, count - self.cpu.left);
-                continue;
+                self.stopped_at(index, count - self.cpu.left);
+                return None;
             }
             self.cpu.retired += (count - self.cpu.left) as u64;
             if self.cpu.left != 0 {
@@ -169,12 +170,14 @@ impl Engine {
             {
                 self.cpu.regs[RIP] = self.cpu.next_rip(last);
             }
-            let now = self.cpu.regs[RIP];
-            next = self
-                .blocks
-                .linked(id, now.wrapping_sub(rip), self.cpu.linear_rip());
-            if next.is_none() {
-                ended = Some((id, rip));
+            let delta = self.cpu.regs[RIP].wrapping_sub(rip);
+            let linear = || self.cpu.linear_rip_at(rip);
+            match self.blocks.linked(block, delta, linear) {
+                Some(next) => index = next,
+                None => return Some((self.blocks.id(index), rip)),
+            }
+            if self.cpu.attention.any() {
+                return None;
             }
         }
     }
@@ -213,24 +216,23 @@ impl Engine {
 
     #[cold]
     fn inside_limit(&self, id: BlockId) -> bool {
-        let last = self.cpu.regs[RIP] + u64::from(self.blocks.get(id).len) - 1;
+        let last = self.cpu.regs[RIP] + u64::from(self.blocks.len(id)) - 1;
         last <= u64::from(self.cpu.segment(Seg::Cs).limit)
     }
 
     /// Links two blocks. With a CS limit to check, blocks stay unlinked, so that every entry is
     /// checked.
     fn link(&mut self, from: BlockId, from_rip: u64, to: BlockId) {
-        let delta = self.cpu.regs[RIP].wrapping_sub(from_rip);
-        let rip = self.cpu.linear_rip();
         if !self.cpu.code_limit_checked() {
-            let same_page = self.cpu.linear_rip_at(from_rip) >> 12 == rip >> 12;
-            self.blocks.link(from, delta, to, Target { rip, same_page });
+            let delta = self.cpu.regs[RIP].wrapping_sub(from_rip);
+            let linear = self.cpu.linear_rip_at(from_rip);
+            self.blocks.link(from, linear, delta, to);
         }
     }
 
     /// The block a jump led to before translations changed, if it still leads there.
     fn refreshed(&mut self, linear: u64, id: BlockId) -> Option<BlockId> {
-        if self.cpu.cached_code(linear) != Some(self.blocks.get(id).physical) {
+        if self.cpu.cached_code(linear) != Some(self.blocks.physical(id)) {
             return self.find_block(linear);
         }
         self.blocks.set_jump(linear, self.cpu.mode, id);
@@ -329,14 +331,14 @@ impl Engine {
 
     /// Runs the instructions of a block that are left until the limit.
     #[cold]
-    fn run_part(&mut self, id: BlockId) {
-        let count = (self.limit - self.cpu.retired) as usize;
-        let block = self.blocks.get(id);
+    fn run_part(&mut self, index: u32) {
+        let count = self.limit.saturating_sub(self.cpu.retired) as usize;
+        let block = self.blocks.at(index);
         let insns = &block.insns[..count.min(block.insns.len())];
         let Some(last) = insns.last() else { return };
         if self.cpu.run_insns(insns).is_err() {
             let at = insns.len() - self.cpu.left;
-            return self.stopped_at(id, at);
+            return self.stopped_at(index, at);
         }
         self.cpu.retired += (insns.len() - self.cpu.left) as u64;
         if std::mem::take(&mut self.cpu.left) == 0 && !last.has(Insn::BRANCHES) {
@@ -346,8 +348,8 @@ impl Engine {
 
     /// Instruction `at` of a block raised: everything before it has retired.
     #[cold]
-    fn stopped_at(&mut self, id: BlockId, at: usize) {
-        let insn = self.blocks.get(id).insns[at];
+    fn stopped_at(&mut self, index: u32, at: usize) {
+        let insn = self.blocks.at(index).insns[at];
         self.cpu.left = 0;
         self.cpu.retired += at as u64;
         match self.cpu.cause {
