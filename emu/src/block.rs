@@ -1,9 +1,9 @@
 //! Basic blocks: decoded instructions kept beside the CPU, found by physical address and mode.
 //!
 //! A block ends at the page end at the latest; an instruction across two pages is a block of its
-//! own that is not kept. Blocks of a page die when a write touches the bytes they came from.
+//! own. Blocks of a page die when a write touches the bytes they came from.
 
-use crate::cpu::{CodeSize, CodeWrite, Mode};
+use crate::cpu::{CodeSize, CodeWrite, Forget, Mode};
 use crate::decode::Insn;
 use crate::map::Map;
 
@@ -35,6 +35,8 @@ const UNLINKED: Link = Link {
 const ALWAYS: u32 = u32::MAX;
 /// An epoch that does not come.
 const NEVER: u32 = u32::MAX - 1;
+/// Epochs of what leads to global pages are odd, others even.
+const EPOCHS: [u32; 2] = [0, 1];
 
 /// A straight run of instructions; conditional branches may leave it early. What the loop looks at
 /// lies in one cache line.
@@ -52,11 +54,37 @@ const _: () = assert!(size_of::<Block>() == 64);
 
 /// What a block was made of.
 #[derive(Clone, Copy)]
-struct Origin {
+pub(crate) struct Origin {
     /// Where its first byte lies.
-    physical: u64,
-    mode: Mode,
-    shape: Shape,
+    pub physical: u64,
+    /// The page, by its number, that its only instruction goes on in.
+    pub second: Option<u64>,
+    pub mode: Mode,
+    pub shape: Shape,
+}
+
+impl Origin {
+    /// The bytes it has in a page: physical address of the first, and how many.
+    fn part_in(&self, page: u64) -> (u64, u16) {
+        let left = 4096 - self.physical % 4096;
+        let first = left.min(u64::from(self.shape.len)) as u16;
+        if self.physical >> 12 == page {
+            (self.physical, first)
+        } else {
+            (page << 12, self.shape.len - first)
+        }
+    }
+
+    /// The pages it has bytes in.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.physical >> 12).chain(self.second)
+    }
+
+    /// The 64-byte granules of a page that hold it.
+    pub(crate) fn granules_in(&self, page: u64) -> u64 {
+        let (physical, len) = self.part_in(page);
+        granules_of(physical, len)
+    }
 }
 
 /// What a block is found by.
@@ -112,8 +140,8 @@ pub(crate) struct Blocks {
     /// Blocks by guest page number.
     by_page: Map<u64, Vec<u32>>,
     jumps: Box<[Known; JUMPS]>,
-    /// Counts the times translations changed.
-    epoch: u32,
+    /// Counts by two the times translations changed: those that are not global, and global ones.
+    epochs: [u32; 2],
 }
 
 impl Default for Blocks {
@@ -125,7 +153,7 @@ impl Default for Blocks {
             by_key: Map::default(),
             by_page: Map::default(),
             jumps: Box::new([NOWHERE; JUMPS]),
-            epoch: 0,
+            epochs: EPOCHS,
         }
     }
 }
@@ -149,14 +177,9 @@ impl Blocks {
         }
     }
 
-    /// Where a block's first byte lies.
-    pub(crate) fn physical(&self, id: BlockId) -> u64 {
-        self.origins[id.index as usize].physical
-    }
-
-    /// A block's length in bytes.
-    pub(crate) fn len(&self, id: BlockId) -> u16 {
-        self.origins[id.index as usize].shape.len
+    /// What a block was made of.
+    pub(crate) fn origin(&self, id: BlockId) -> &Origin {
+        &self.origins[id.index as usize]
     }
 
     fn alive(&self, id: BlockId) -> bool {
@@ -178,14 +201,22 @@ impl Blocks {
             .links
             .iter()
             .find(|link| i64::from(link.delta) as u64 == delta)?;
-        let holds = link.epoch == ALWAYS || link.epoch == self.epoch && from.linear == linear();
+        let holds =
+            link.epoch == ALWAYS || self.epochs.contains(&link.epoch) && from.linear == linear();
         holds.then_some(link.to)
     }
 
     /// Remembers that `to`, in the same mode, followed `from`, entered at linear RIP `linear`, at
-    /// `delta`. Links inside a page die with what they lead to, see [`Blocks::drop_written`], others
+    /// `delta`; whether its pages are `global`. Links inside a page die with what they lead to, see [`Blocks::drop_written`], others
     /// with the epoch.
-    pub(crate) fn link(&mut self, from: BlockId, linear: u64, delta: u64, to: BlockId) {
+    pub(crate) fn link(
+        &mut self,
+        from: BlockId,
+        linear: u64,
+        delta: u64,
+        to: BlockId,
+        global: bool,
+    ) {
         let Ok(near) = i32::try_from(delta as i64) else {
             return;
         };
@@ -200,7 +231,13 @@ impl Blocks {
         if same_page && origins[0].physical >> 12 != origins[1].physical >> 12 {
             return;
         }
-        let epoch = if same_page { ALWAYS } else { self.epoch };
+        // What goes on in another page is not in the same one.
+        let same_page = same_page && origins[1].second.is_none();
+        let epoch = if same_page {
+            ALWAYS
+        } else {
+            self.epochs[usize::from(global)]
+        };
         let block = &mut self.arena[from.index as usize];
         if !same_page && block.linear != linear {
             block.linear = linear;
@@ -225,30 +262,35 @@ impl Blocks {
         let known = &self.jumps[jump_slot(rip)];
         if known.rip != rip || known.mode != mode || !self.alive(known.to) {
             Jump::Unknown
-        } else if known.epoch == self.epoch {
+        } else if self.epochs.contains(&known.epoch) {
             Jump::To(known.to)
         } else {
             Jump::Stale(known.to)
         }
     }
 
-    /// Remembers where linear RIP `rip` leads.
-    pub(crate) fn set_jump(&mut self, rip: u64, mode: Mode, to: BlockId) {
+    /// Remembers where linear RIP `rip` leads; whether to `global` pages.
+    pub(crate) fn set_jump(&mut self, rip: u64, mode: Mode, to: BlockId, global: bool) {
         self.jumps[jump_slot(rip)] = Known {
             rip,
             to,
             mode,
-            epoch: self.epoch,
+            epoch: self.epochs[usize::from(global)],
         };
     }
 
     /// Translations of code addresses changed: the jump cache is stale, and links between pages.
-    pub(crate) fn forget_jumps(&mut self) {
-        self.epoch += 1;
+    pub(crate) fn forget_jumps(&mut self, which: Forget) {
+        if which != Forget::None {
+            self.epochs[0] += 2;
+        }
+        if which == Forget::All {
+            self.epochs[1] += 2;
+        }
         // Entries must not seem new again.
-        if self.epoch == NEVER {
+        if self.epochs.iter().any(|&epoch| epoch >= NEVER - 1) {
             self.clear_all();
-            self.epoch = 0;
+            self.epochs = EPOCHS;
         }
     }
 
@@ -259,13 +301,7 @@ impl Blocks {
     }
 
     /// Keeps a block.
-    pub(crate) fn insert(
-        &mut self,
-        physical: u64,
-        mode: Mode,
-        insns: Vec<Insn>,
-        shape: Shape,
-    ) -> BlockId {
+    pub(crate) fn insert(&mut self, insns: Vec<Insn>, origin: Origin) -> BlockId {
         if self.by_key.len() >= MOST_BLOCKS {
             self.clear();
         }
@@ -274,11 +310,6 @@ impl Blocks {
             links: [UNLINKED; 3],
             generation: 0,
             linear: 0,
-        };
-        let origin = Origin {
-            physical,
-            mode,
-            shape,
         };
         let index = match self.free.pop() {
             Some(index) => {
@@ -297,8 +328,10 @@ impl Blocks {
                 self.arena.len() as u32 - 1
             }
         };
-        self.by_key.insert((physical, mode), index);
-        self.by_page.entry(physical >> 12).or_default().push(index);
+        self.by_key.insert((origin.physical, origin.mode), index);
+        for page in origin.pages() {
+            self.by_page.entry(page).or_default().push(index);
+        }
         self.id(index)
     }
 
@@ -322,17 +355,19 @@ impl Blocks {
         let (first, end) = (write.address, write.address + write.len);
         let mut granules = 0;
         list.retain(|&index| {
-            let origin = &self.origins[index as usize];
-            let (from, len) = (origin.physical, origin.shape.len);
+            let origin = self.origins[index as usize];
+            let (from, len) = origin.part_in(page);
             if from < end && first < from + u64::from(len) {
                 self.drop_block(index);
+                // The list of this page is not in its place now.
+                origin.pages().for_each(|page| self.unlist(index, page));
                 return false;
             }
             granules |= granules_of(from, len);
             true
         });
         // Links from other pages to what is gone die with the epoch; those inside the page do not.
-        self.forget_jumps();
+        self.forget_jumps(Forget::All);
         for &index in &list {
             self.arena[index as usize].links = [UNLINKED; 3];
         }
@@ -342,10 +377,23 @@ impl Blocks {
         granules
     }
 
+    /// Drops a block: its second page is another now.
+    pub(crate) fn drop_crossing(&mut self, id: BlockId) {
+        let origin = *self.origin(id);
+        self.drop_block(id.index);
+        origin.pages().for_each(|page| self.unlist(id.index, page));
+    }
+
+    fn unlist(&mut self, index: u32, page: u64) {
+        if let Some(list) = self.by_page.get_mut(&page) {
+            list.retain(|&other| other != index);
+        }
+    }
+
     /// Drops everything; names handed out before are dead.
     pub(crate) fn clear(&mut self) {
         self.clear_all();
-        self.forget_jumps();
+        self.forget_jumps(Forget::All);
     }
 
     fn clear_all(&mut self) {

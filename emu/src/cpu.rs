@@ -69,6 +69,18 @@ pub struct Mode {
     pub user: bool,
 }
 
+/// Which jumps no longer lead where they did, because translations of code addresses changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Forget {
+    /// All stand.
+    #[default]
+    None,
+    /// Those to pages that are not global.
+    NonGlobal,
+    /// All.
+    All,
+}
+
 /// A write that hit translated code: dropped by the loop at the instruction boundary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CodeWrite {
@@ -168,8 +180,8 @@ pub struct Cpu {
     pub(crate) code_writes: Vec<CodeWrite>,
     /// [`CpuIo::pending`] may show something: the board has signalled since it was last empty.
     pub(crate) events_possible: bool,
-    /// The jump cache and links are stale: a translation of code addresses changed.
-    pub(crate) forget_jumps: bool,
+    /// Which jumps, remembered by the loop, are stale.
+    pub(crate) forget_jumps: Forget,
     /// Instructions retired when the present run of instructions began; see [`Cpu::tsc`].
     pub(crate) retired: u64,
     /// IRET or a task switch has just loaded RF: it holds for the next instruction.
@@ -238,7 +250,7 @@ impl Cpu {
             code_pages: Map::default(),
             code_writes: Vec::new(),
             events_possible: true,
-            forget_jumps: false,
+            forget_jumps: Forget::None,
             retired: 0,
             keep_resume_flag: false,
             single_step: false,
@@ -458,24 +470,28 @@ impl Cpu {
     /// Drops all cached translations.
     pub(crate) fn flush_tlb(&mut self) {
         self.tlb.flush();
-        self.translations_changed();
+        self.translations_changed(Forget::All);
     }
 
     /// Drops cached translations but those of global pages.
     pub(crate) fn flush_tlb_non_global(&mut self) {
         self.tlb.flush_non_global();
-        self.translations_changed();
+        self.translations_changed(Forget::NonGlobal);
     }
 
     /// Drops cached translations of one page.
     pub(crate) fn flush_tlb_page(&mut self, linear: u64) {
+        let fetched = self.tlb.fetched_from(linear);
         self.tlb.flush_page(linear);
-        self.translations_changed();
+        if fetched {
+            self.tlb.jumps_forgotten();
+            self.translations_changed(Forget::All);
+        }
     }
 
-    /// The jump cache is stale: the loop clears it before the next block.
-    fn translations_changed(&mut self) {
-        self.forget_jumps = true;
+    /// Jumps are to be forgotten: the loop does that before the next block.
+    fn translations_changed(&mut self, forget: Forget) {
+        self.forget_jumps = self.forget_jumps.max(forget);
         self.recheck_events();
     }
 

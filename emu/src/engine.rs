@@ -12,7 +12,7 @@ use crate::arch::cpuid::CpuModel;
 use crate::arch::exception::{DB, Exception};
 use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
-use crate::block::{BlockId, Blocks, Jump, Shape, granules_of};
+use crate::block::{BlockId, Blocks, Jump, Origin, Shape};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
 use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode, shortened};
 use crate::event::Delivered;
@@ -216,7 +216,7 @@ impl Engine {
 
     #[cold]
     fn inside_limit(&self, id: BlockId) -> bool {
-        let last = self.cpu.regs[RIP] + u64::from(self.blocks.len(id)) - 1;
+        let last = self.cpu.regs[RIP] + u64::from(self.blocks.origin(id).shape.len) - 1;
         last <= u64::from(self.cpu.segment(Seg::Cs).limit)
     }
 
@@ -226,17 +226,34 @@ impl Engine {
         if !self.cpu.code_limit_checked() {
             let delta = self.cpu.regs[RIP].wrapping_sub(from_rip);
             let linear = self.cpu.linear_rip_at(from_rip);
-            self.blocks.link(from, linear, delta, to);
+            let global = self.leads_to_global(self.cpu.linear_rip(), to);
+            self.blocks.link(from, linear, delta, to, global);
         }
     }
 
     /// The block a jump led to before translations changed, if it still leads there.
     fn refreshed(&mut self, linear: u64, id: BlockId) -> Option<BlockId> {
-        if self.cpu.cached_code(linear) != Some(self.blocks.physical(id)) {
+        let Origin {
+            physical, second, ..
+        } = *self.blocks.origin(id);
+        if second.is_some() || self.cpu.cached_code(linear) != Some(physical) {
             return self.find_block(linear);
         }
-        self.blocks.set_jump(linear, self.cpu.mode, id);
+        self.remember(linear, id);
         Some(id)
+    }
+
+    /// Remembers that a jump to `linear` leads to a block.
+    fn remember(&mut self, linear: u64, id: BlockId) {
+        let global = self.leads_to_global(linear, id);
+        self.blocks.set_jump(linear, self.cpu.mode, id, global);
+    }
+
+    /// Whether a block at `linear` lies in global pages.
+    fn leads_to_global(&self, linear: u64, id: BlockId) -> bool {
+        let crosses = self.blocks.origin(id).second.is_some();
+        self.cpu.code_is_global(linear)
+            && (!crosses || self.cpu.code_is_global(self.cpu.next_page(linear)))
     }
 
     #[inline(never)]
@@ -255,27 +272,77 @@ impl Engine {
                 return None;
             }
         };
-        let found = self.blocks.find(physical, mode).or_else(|| {
-            let bytes = self.cpu.code_bytes(physical);
-            if bytes.device {
-                return None;
-            }
-            let (insns, shape) = self.translate(bytes.as_slice())?;
-            self.cpu
-                .hold_code(physical, granules_of(physical, shape.len));
-            Some(self.blocks.insert(physical, mode, insns, shape))
-        });
+        let found = self
+            .blocks
+            .find(physical, mode)
+            .filter(|&id| self.still_crosses(linear, id))
+            .or_else(|| self.new_block(linear, physical));
         let Some(id) = found else {
             self.step_one();
             return None;
         };
-        self.blocks.set_jump(linear, mode, id);
+        self.remember(linear, id);
         Some(id)
     }
 
-    /// Decodes a block from `bytes`, which end with the page; `None` if not even one instruction
-    /// is whole or valid.
-    fn translate(&mut self, bytes: &[u8]) -> Option<(Vec<Insn>, Shape)> {
+    /// Whether a block that goes on in a second page still does so in the same one; drops it if not.
+    fn still_crosses(&mut self, linear: u64, id: BlockId) -> bool {
+        let Some(second) = self.blocks.origin(id).second else {
+            return true;
+        };
+        let now = self.cpu.code_address(self.cpu.next_page(linear));
+        let same = now.is_ok_and(|physical| physical >> 12 == second);
+        if !same {
+            self.blocks.drop_crossing(id);
+        }
+        same
+    }
+
+    /// Makes the block at an address; `None` if its first instruction must be run alone: it lies in
+    /// a device, or is not whole or valid.
+    fn new_block(&mut self, linear: u64, physical: u64) -> Option<BlockId> {
+        let code = self.cpu.code_bytes(physical);
+        if code.device {
+            return None;
+        }
+        let bytes = code.as_slice();
+        let (second, (insns, shape)) = match self.translate(bytes, MOST_INSNS) {
+            Some(whole) => (None, whole),
+            None if self.is_cut_off(bytes) => {
+                let second = self.cpu.code_address(self.cpu.next_page(linear)).ok()?;
+                let rest = self.cpu.code_bytes(second);
+                if rest.device {
+                    return None;
+                }
+                let mut both = [0; 2 * MAX_LEN];
+                both[..bytes.len()].copy_from_slice(bytes);
+                both[bytes.len()..][..MAX_LEN].copy_from_slice(&rest.as_slice()[..MAX_LEN]);
+                let crossing = self.translate(&both[..bytes.len() + MAX_LEN], 1)?;
+                (Some(second >> 12), crossing)
+            }
+            None => return None,
+        };
+        let origin = Origin {
+            physical,
+            second,
+            mode: self.cpu.mode,
+            shape,
+        };
+        for page in origin.pages() {
+            self.cpu.hold_code(page << 12, origin.granules_in(page));
+        }
+        Some(self.blocks.insert(insns, origin))
+    }
+
+    /// Whether `bytes`, which end with the page, end before the instruction does.
+    fn is_cut_off(&self, bytes: &[u8]) -> bool {
+        let decoded = decode(&self.cpu.model, self.cpu.mode, bytes, 0);
+        bytes.len() < MAX_LEN && matches!(decoded, Err(DecodeError::MoreBytes))
+    }
+
+    /// Decodes a block of up to `most` instructions from `bytes`, which end with the page; `None` if
+    /// not even one is whole or valid.
+    fn translate(&mut self, bytes: &[u8], most: usize) -> Option<(Vec<Insn>, Shape)> {
         let mut insns: Vec<Insn> = Vec::new();
         let mut before = None;
         let mut offset = 0;
@@ -284,7 +351,7 @@ impl Engine {
             linkable: true,
         };
         let start = self.cpu.linear_rip();
-        while insns.len() < MOST_INSNS {
+        while insns.len() < most {
             if self
                 .cpu
                 .debugger
@@ -559,9 +626,8 @@ impl Engine {
         if signals.contains(Signals::CODE) {
             self.drop_device_writes();
         }
-        if std::mem::take(&mut self.cpu.forget_jumps) {
-            self.blocks.forget_jumps();
-        }
+        self.blocks
+            .forget_jumps(std::mem::take(&mut self.cpu.forget_jumps));
         if self.cpu.activity == Activity::Shutdown {
             return Some(Stop::TripleFault);
         }
@@ -705,6 +771,11 @@ impl Cpu {
     /// Linear address of RIP.
     pub fn linear_rip(&self) -> u64 {
         self.linear_rip_at(self.regs[RIP])
+    }
+
+    /// The linear address of the page after that of `linear`.
+    fn next_page(&self, linear: u64) -> u64 {
+        ((linear | 0xFFF) + 1) & self.linear_mask
     }
 
     fn linear_rip_at(&self, rip: u64) -> u64 {

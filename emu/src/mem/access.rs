@@ -817,6 +817,11 @@ impl Cpu {
         self.tlb.code(self.fetch_privilege(), linear)
     }
 
+    /// Whether code at `linear` is known by a translation that MOV to CR3 leaves.
+    pub(crate) fn code_is_global(&self, linear: u64) -> bool {
+        self.tlb.code_is_global(self.fetch_privilege(), linear)
+    }
+
     fn fetch_privilege(&self) -> Privilege {
         match self.privilege {
             Privilege::UserAligned => Privilege::User,
