@@ -16,7 +16,7 @@ use crate::block::{BlockId, Blocks, Jump, Origin, Shape};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
 use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode, shortened};
 use crate::event::Delivered;
-use crate::insn::{End, fuse};
+use crate::insn::{End, fuse, pair};
 use crate::io::{CpuIo, Pending};
 use crate::memory::CODE_WRITTEN;
 use crate::state::{Activity, CpuState, Shadow};
@@ -371,7 +371,8 @@ impl Engine {
                 decoded.insn.step = step;
             }
             if let (Some(first), Some(last)) = (&before, insns.last_mut())
-                && let Some(step) = fuse::fuse(first, &iced, back.is_some())
+                && let Some(step) =
+                    fuse::fuse(first, &iced, back.is_some()).or_else(|| pair::pair(first, &iced))
             {
                 last.step = step;
             }

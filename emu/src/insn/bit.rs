@@ -28,6 +28,7 @@ fn moved<W: Width>(cpu: &Cpu, i: &Insn) -> Insn {
 }
 
 impl<M: Source> Source for Moved<M> {
+    type Sure = Moved<M::Sure>;
     #[inline(always)]
     fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
         M::read(cpu, &moved::<W>(cpu, i))

@@ -92,7 +92,7 @@ fn jmp_indirect<W: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 }
 
 #[inline(always)]
-fn call<W: Raw, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+pub(super) fn call<W: Raw, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let target = relative::<W>(cpu, i);
     call_to::<W, T>(cpu, i, target)
 }
@@ -128,7 +128,7 @@ fn outside<T: Stack>(
 
 /// RET and RET imm16; without one the immediate is zero.
 #[inline(always)]
-fn ret<W: Raw, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+pub(super) fn ret<W: Raw, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let target: W = T::load(cpu, cpu.regs[RSP] & cpu.stack_mask)?;
     let target = target.to_u64();
     if !is_inside(cpu, target) {

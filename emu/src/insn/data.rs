@@ -17,7 +17,7 @@ const AH: u8 = RAX | HIGH_BYTE;
 const RDX: u8 = Gpr::Rdx as u8;
 
 #[inline(always)]
-fn mov<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+pub(super) fn mov<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let value: W = S::read(cpu, i)?;
     D::write(cpu, i, value)
 }

@@ -9,6 +9,8 @@ use crate::mem::raw::Raw;
 
 /// An operand that can be read.
 pub(crate) trait Source: 'static {
+    /// The form that has a cause where this one fails without.
+    type Sure: Source;
     /// The operand's value at width `W`.
     fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised>;
 }
@@ -47,6 +49,7 @@ pub(crate) struct Locked;
 pub(crate) struct Imm;
 
 impl<const K: usize> Source for Reg<K> {
+    type Sure = Self;
     #[inline(always)]
     fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
         Ok(cpu.reg(i.r[K]))
@@ -69,6 +72,7 @@ impl<const K: usize> Dest for Reg<K> {
 }
 
 impl Source for Mem {
+    type Sure = Self;
     #[inline(always)]
     fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
         cpu.load(i)
@@ -87,6 +91,7 @@ impl Dest for Mem {
 }
 
 impl Source for Fast {
+    type Sure = Mem;
     #[inline(always)]
     fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
         cpu.load_fast(i)
@@ -94,6 +99,7 @@ impl Source for Fast {
 }
 
 impl Source for Flat {
+    type Sure = Mem;
     #[inline(always)]
     fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
         cpu.load_flat(i)
@@ -159,6 +165,7 @@ impl Stack for Flat {
 }
 
 impl Source for Locked {
+    type Sure = Self;
     fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
         cpu.load(i)
     }
@@ -174,6 +181,7 @@ impl Dest for Locked {
 }
 
 impl Source for Imm {
+    type Sure = Self;
     #[inline(always)]
     fn read<W: Raw>(_: &mut Cpu, i: &Insn) -> Result<W, Raised> {
         Ok(W::from_imm(i.imm))
@@ -215,7 +223,7 @@ macro_rules! step {
 pub(crate) use step;
 
 /// The step of a rule with a memory operand or the stack: with [`Flat`] or [`Fast`], and where that
-/// fails, with [`Mem`].
+/// fails, with [`Mem`]. Its row must be [`folding`](super::Row::folding).
 macro_rules! memory_step {
     ($i:expr, $rule:ident<$($t:ty),*> $(($before:ty))? Mem $(($after:ty))?) => {{
         use $crate::insn::form::{Fast, Flat, Mem, step_or};

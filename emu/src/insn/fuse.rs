@@ -7,8 +7,8 @@
 use iced_x86::{Code, Instruction};
 
 use super::branch::{branch_if, jmp_back};
-use super::form::{Fast, Flat, Imm, Kind, Mem, Reg, Source, kind};
-use super::{arith, go_on_slowly};
+use super::form::{Fast, Flat, Imm, Kind, Reg, Source, kind};
+use super::{arith, go_on_slowly, logic};
 use crate::cpu::{Cpu, Raised};
 use crate::decode::{Insn, Step, is_flat};
 use crate::mem::raw::Raw;
@@ -29,8 +29,17 @@ fn compare_and_branch<
     left: &[Insn],
 ) -> Result<(), Raised> {
     let (Ok(a), Ok(b)) = (A::read::<W>(cpu, i), B::read::<W>(cpu, i)) else {
-        // Only memory fails, and only CMP has it here; the branch behind stands in the block too.
-        return go_on_slowly(cpu, i, left, arith::cmp::<W, Mem, B>);
+        // The branch behind stands in the block too.
+        return go_on_slowly(
+            cpu,
+            i,
+            left,
+            if SUB {
+                arith::cmp::<W, A::Sure, B::Sure>
+            } else {
+                logic::test::<W, A::Sure, B::Sure>
+            },
+        );
     };
     let result = if SUB { a.sub(b) } else { a & b };
     if SUB {
@@ -129,8 +138,8 @@ fn fuse_for<T: Raw, const EXPECTED: bool>(
         };
     }
     macro_rules! test {
-        ($w:ty) => {
-            by_condition!($w, Reg<0>, Reg<1>, false: 4 5 8 9)
+        ($w:ty, $a:ty, $b:ty) => {
+            by_condition!($w, $a, $b, false: 4 5 8 9)
         };
     }
     Some(match first.code() {
@@ -155,9 +164,15 @@ fn fuse_for<T: Raw, const EXPECTED: bool>(
         }
         Code::Cmp_rm8_imm8 if is_flat(first) => compare!(u8, Flat, Imm),
         Code::Cmp_rm8_imm8 => compare!(u8, Fast, Imm),
-        Code::Test_rm32_r32 if both_registers(first) => test!(u32),
-        Code::Test_rm64_r64 if both_registers(first) => test!(u64),
-        Code::Test_rm8_r8 if both_registers(first) => test!(u8),
+        Code::Cmp_rm32_imm32 | Code::Cmp_rm32_imm8 if is_flat(first) => compare!(u32, Flat, Imm),
+        Code::Cmp_rm64_imm32 | Code::Cmp_rm64_imm8 if is_flat(first) => compare!(u64, Flat, Imm),
+        Code::Cmp_r64_rm64 if is_flat(first) => compare!(u64, Reg<0>, Flat),
+        Code::Test_rm32_r32 if both_registers(first) => test!(u32, Reg<0>, Reg<1>),
+        Code::Test_rm64_r64 if both_registers(first) => test!(u64, Reg<0>, Reg<1>),
+        Code::Test_rm8_r8 if both_registers(first) => test!(u8, Reg<0>, Reg<1>),
+        Code::Test_AL_imm8 => test!(u8, Reg<0>, Imm),
+        Code::Test_rm8_imm8 if kind(first, 0) == Kind::Reg => test!(u8, Reg<0>, Imm),
+        Code::Test_rm8_imm8 if is_flat(first) => test!(u8, Flat, Imm),
         _ => return None,
     })
 }

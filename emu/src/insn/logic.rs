@@ -31,7 +31,7 @@ fn xor<W: Raw, D: Dest, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
 }
 
 #[inline(always)]
-fn test<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+pub(super) fn test<W: Raw, A: Source, B: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let a: W = A::read(cpu, i)?;
     let b: W = B::read(cpu, i)?;
     cpu.flags.after_logic(a & b);

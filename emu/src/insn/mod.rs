@@ -23,6 +23,7 @@ mod io;
 mod iret;
 mod logic;
 mod muldiv;
+pub(crate) mod pair;
 mod segment;
 mod shift;
 mod sse;

@@ -211,8 +211,8 @@ macro_rules! by_form {
 macro_rules! shifts {
     ($($rule:ident<$w:ty>: [$($fixed:ident),*], [$cl:ident];)*) => {
         &[$(
-            row!(@row [$($fixed),*] |i| by_form!($rule, $w, Imm, i)),
-            row!(@row [$cl] |i| by_form!($rule, $w, Cl, i)),
+            row!(@row [$($fixed),*] |i| by_form!($rule, $w, Imm, i)).folding(),
+            row!(@row [$cl] |i| by_form!($rule, $w, Cl, i)).folding(),
         )*]
     };
 }

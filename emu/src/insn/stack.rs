@@ -18,7 +18,7 @@ const RBP: usize = Gpr::Rbp as usize;
 
 /// PUSH: a memory operand's address and the value of RSP are those before the push.
 #[inline(always)]
-fn push<W: Raw, S: Source, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+pub(super) fn push<W: Raw, S: Source, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let value: W = S::read(cpu, i)?;
     T::push(cpu, value)
 }
@@ -26,7 +26,7 @@ fn push<W: Raw, S: Source, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Rais
 /// POP: the destination's address is computed with RSP already incremented, and POP RSP leaves the
 /// value popped.
 #[inline(always)]
-fn pop<W: Raw, D: Dest, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+pub(super) fn pop<W: Raw, D: Dest, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let rsp = cpu.regs[RSP];
     let value: W = T::load(cpu, rsp & cpu.stack_mask)?;
     cpu.drop_stack(W::BYTES as u64);

@@ -264,6 +264,12 @@ impl Guest {
         let blocks = self.run_as(count, true);
         let differences = stepped.state.differences(&blocks.state);
         assert!(differences.is_empty(), "steps / blocks: {differences:#?}");
+        let words = |end: &End| {
+            (0..PAGES as u64 * 512)
+                .map(|k| end.u64(8 * k))
+                .collect::<Vec<_>>()
+        };
+        assert!(words(&stepped) == words(&blocks), "memory differs");
         blocks
     }
 

@@ -7,3 +7,4 @@ mod long;
 mod protected;
 mod real;
 mod tasks;
+mod translations;
