@@ -19,6 +19,8 @@ mod assembled {
         include_str!("protected.S"),
         include_str!("limits.S"),
         include_str!("rings.S"),
+        include_str!("gates.S"),
+        include_str!("expand.S"),
         include_str!("tasks.S"),
         include_str!("paging.S"),
         include_str!("long.S"),

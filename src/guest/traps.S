@@ -37,10 +37,8 @@
     movl $1, V_ARMED
 .endm
 .macro try32 label
-    movl $-1, V_VECTOR
-    movl $(\label - R), V_RESUME
-    movl %esp, V_RESUME_SP
-    movl $1, V_ARMED
+    pushl $(\label - R)
+    call try_32
 .endm
 .macro try64 label
     movl $-1, V_VECTOR
@@ -93,6 +91,13 @@ check_32:
     movl %eax, V_TEXT
     movl $1, V_RESULT
     jmp leave32
+try_32:
+    movl $-1, V_VECTOR
+    popl V_BACK
+    popl V_RESUME
+    movl %esp, V_RESUME_SP
+    movl $1, V_ARMED
+    jmp *V_BACK
 trap_code32:
     movl V_ERROR, %eax
     shll $8, %eax

@@ -37,7 +37,7 @@ fn all_parts() -> Run {
 }
 
 /// The bits of some parts.
-fn parts(names: &[&str]) -> u32 {
+fn parts(names: &[&str]) -> u64 {
     let bit = |name: &&str| {
         let at = guest::PARTS.iter().position(|part| part.name == *name);
         1 << at.unwrap_or_else(|| panic!("{name} is no part"))
@@ -45,12 +45,12 @@ fn parts(names: &[&str]) -> u32 {
     names.iter().map(bit).sum()
 }
 
-fn run(run: &Run, accel: &dyn Accel, unavailable: u32) -> Report {
+fn run(run: &Run, accel: &dyn Accel, unavailable: u64) -> Report {
     embedded::run(run, accel, unavailable, Box::new(io::sink())).expect("the guest runs")
 }
 
 /// Checks that each part has reported, and passed but for the unavailable ones.
-fn check(report: &Report, unavailable: u32) {
+fn check(report: &Report, unavailable: u64) {
     let serial = String::from_utf8_lossy(&report.serial);
     assert!(report.passed(), "{:?}\n{serial}", report.outcome);
     for (n, part) in guest::PARTS.iter().enumerate() {
@@ -76,7 +76,7 @@ fn check(report: &Report, unavailable: u32) {
 }
 
 /// KVM with the parts it cannot run, each named; `None` where there is no KVM.
-fn kvm() -> Option<(Kvm, u32)> {
+fn kvm() -> Option<(Kvm, u64)> {
     let kvm = match Kvm::open() {
         Ok(kvm) => kvm,
         Err(error) => {
