@@ -96,6 +96,9 @@ part_table:
     part "prot-callgate",1, part_prot_callgate
     part "prot-conform",1, part_prot_conform
     part "prot-expand", 1, part_prot_expand
+    part "prot-task16", 1, part_prot_task16
+    part "prot-task-gate", 1, part_prot_task_gate
+    part "prot-task-fault", 1, part_prot_task_fault
     part "paging32",    1, part_paging32
     part "pae",         1, part_pae
     part "long",        2, part_long
@@ -117,7 +120,7 @@ part_table:
     part "pci",         2, part_pci
     part "pam",         2, part_pam
     part "a20",         2, part_a20
-.set PARTS, 35                      # the rows above; a test in mod.rs compares them with its table
+.set PARTS, 38                      # the rows above; a test in mod.rs compares them with its table
 
 .code16
 start:

@@ -22,6 +22,7 @@ mod assembled {
         include_str!("gates.S"),
         include_str!("expand.S"),
         include_str!("tasks.S"),
+        include_str!("switch.S"),
         include_str!("paging.S"),
         include_str!("long.S"),
         include_str!("user.S"),
