@@ -9,7 +9,7 @@
 # In ring 3 on the stack `ss`:`sp`: what follows at 2 faults.
 .macro stack_faults ss, sp
     try32 1f
-    outer32 UCODE32, 2f - R, \ss, \sp
+    outer32 UCODE32, (2f - R), \ss, \sp
 .endm
 .code32
 part_prot_expand:
@@ -135,7 +135,7 @@ part_prot_expand:
     # A gate needs room for all it pushes: here 2 parameters and 4 more.
     descriptor CODE1, 0, 0xfffff, 0xbb, 0xc
     descriptor DATA1, 0, 0x3fff, 0xb7, 0x4
-    call_gate 0x90, CODE1, gate_ring1 - R, 0xec, 2
+    call_gate 0x90, CODE1, (gate_ring1 - R), 0xec, 2
     movl $0x4018, TSS32 + 0x0c
     movl $(DATA1 | 1), TSS32 + 0x10
     faults32

@@ -37,7 +37,7 @@
 part_prot_callgate:
     movb $0xee, IDT32 + 0x31 * 8 + 5
     # 31 parameters, as many as there can be.
-    call_gate 0x90, KCODE32, gate_copy - R, 0xec, 31
+    call_gate 0x90, KCODE32, (gate_copy - R), 0xec, 31
     try32 1f
     user32 gate_user31
 1:  trapped32 0x31, 0, "a call gate with 31 parameters"
@@ -65,9 +65,9 @@ part_prot_callgate:
 
     # A 16-bit gate: words, of a caller with a 16-bit IP.
     descriptor 0x98, 0xf0000, 0xffff, 0xfa
-    call_gate 0x90, KCODE16, gate_copy16 - guest_rom, 0xe4, 3
+    call_gate 0x90, KCODE16, (gate_copy16 - guest_rom), 0xe4, 3
     try32 1f
-    outer32 0x9b, gate_user16 - guest_rom
+    outer32 0x9b, (gate_user16 - guest_rom)
 1:  trapped32 0x31, 0, "a 16-bit call gate"
     movl %ebx, %eax
     check32 $USER_STACK, "RETF 6 in 16 bits"
@@ -85,7 +85,7 @@ part_prot_callgate:
     # To ring 1, and what can be wrong with its stack. The fault's own handler has ring 0's.
     descriptor CODE1, 0, 0xfffff, 0xbb, 0xc
     descriptor DATA1, 0, 0xfffff, 0xb3, 0xc
-    call_gate 0x90, CODE1, gate_ring1 - R, 0xec, 1
+    call_gate 0x90, CODE1, (gate_ring1 - R), 0xec, 1
     movl $0x7800, TSS32 + 0x0c
     movl $(DATA1 | 1), TSS32 + 0x10
     faults32
@@ -153,7 +153,7 @@ part_prot_callgate:
     faults32
 2:  ljmpl $0x93, $0
 1:  trapped32 13, KCODE32, "#GP: JMP through a gate to an inner ring"
-    call_gate 0x90, UCODE32, 1f - R, 0xec, 9
+    call_gate 0x90, UCODE32, (1f - R), 0xec, 9
     try32 2f
     user32 3f
 3:  lcalll $0x90, $0
@@ -271,7 +271,7 @@ part_prot_conform:
 1:  trapped32 13, 0xa0, "#GP: CALL from ring 0 to conforming code of ring 3"
     # A return may go to conforming code of an inner ring, at the outer CPL.
     try32 1f
-    outer32 0x93, 2f - R
+    outer32 0x93, (2f - R)
 2:  int $0x31
 1:  trapped32 0x31, 0, "IRET to ring 3 in conforming code of ring 0"
     movl V_CS, %eax
@@ -316,7 +316,7 @@ part_prot_conform:
     movl %ecx, %eax
     check32 $0, "IRET to ring 3 clears GS with ring 0's data"
     # Gates to conforming code: no inner ring, no stack switch, no parameters.
-    call_gate 0xa8, 0x90, 1f - R, 0xec, 4
+    call_gate 0xa8, 0x90, (1f - R), 0xec, 4
     try32 2f
     user32 3f
 3:  lcalll $0xab, $0
@@ -327,7 +327,7 @@ part_prot_conform:
     movl %ebx, %eax
     check32 $(USER_STACK - 8), "a call gate to conforming code keeps the stack"
     try32 2f
-    call_gate 0xa8, 0x90, 1f - R, 0xec
+    call_gate 0xa8, 0x90, (1f - R), 0xec
     user32 3f
 3:  ljmpl $0xab, $0
 1:  int $0x31

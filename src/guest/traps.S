@@ -41,10 +41,8 @@
     call try_32
 .endm
 .macro try64 label
-    movl $-1, V_VECTOR
-    movq $(\label - R), V_RESUME
-    movq %rsp, V_RESUME_SP
-    movl $1, V_ARMED
+    pushq $(\label - R)
+    call try_64
 .endm
 # Checks the exception: vector, error code; the text names what should have raised it.
 .macro trapped16 vector, text
@@ -117,6 +115,13 @@ check_64:
     movl %eax, V_TEXT
     movl $1, V_RESULT
     jmp leave64
+try_64:
+    movl $-1, V_VECTOR
+    popq V_BACK
+    popq V_RESUME
+    movq %rsp, V_RESUME_SP
+    movl $1, V_ARMED
+    jmp *V_BACK
 trap_code64:
     movl V_ERROR, %eax
     shll $8, %eax
