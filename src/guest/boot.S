@@ -99,6 +99,9 @@ part_table:
     part "prot-task16", 1, part_prot_task16
     part "prot-task-gate", 1, part_prot_task_gate
     part "prot-task-fault", 1, part_prot_task_fault
+    part "prot-iopl",   1, part_prot_iopl
+    part "prot-iomap",  1, part_prot_iomap
+    part "prot16",      1, part_prot16
     part "paging32",    1, part_paging32
     part "pae",         1, part_pae
     part "long",        2, part_long
@@ -120,7 +123,7 @@ part_table:
     part "pci",         2, part_pci
     part "pam",         2, part_pam
     part "a20",         2, part_a20
-.set PARTS, 38                      # the rows above; a test in mod.rs compares them with its table
+.set PARTS, 41                      # the rows above; a test in mod.rs compares them with its table
 
 .code16
 start:

@@ -23,6 +23,8 @@ mod assembled {
         include_str!("expand.S"),
         include_str!("tasks.S"),
         include_str!("switch.S"),
+        include_str!("iopl.S"),
+        include_str!("code16.S"),
         include_str!("paging.S"),
         include_str!("long.S"),
         include_str!("user.S"),
