@@ -57,7 +57,9 @@ unavailable:
 .set V_B,        0x10c8
 .set V_C,        0x10d0
 .set V_D,        0x10d8
-.set V_BACK,     0x10e0            # where try32 goes on
+.set V_BACK,     0x10e0            # where try32 goes on, or the outer ring begins
+.set V_BACK_FLAGS, 0x10e8
+.set V_RETURN,   0x10f0
 .set V_PART_END, 0x1100
 .set GDT,        0x2000
 .set TSS32,      0x2200

@@ -375,12 +375,10 @@ task_8086:
 # B's segment `slot` holds `selector`: the fault is B's, and found in task C.
 .code32
 .macro bad_task slot, selector, vector, error, text
-    call tasks_fresh
-    movw $\selector, TSS32B + \slot
-    task_vector \vector
-    try_task 1f
-    ljmpl $SEL_TSS32B, $0
-1:  task_trapped \error, SEL_TSS32B, "\text"
+    pushl $((\slot) << 16 | (\selector))
+    pushl $(IDT32 + \vector * 8)
+    call to_bad_task
+    task_trapped \error, SEL_TSS32B, "\text"
 .endm
 # The switch by `insn` faults in A, which goes on.
 .macro refused_task vector, error, text, insn:vararg
@@ -388,6 +386,17 @@ task_8086:
     \insn
 1:  trapped32 \vector, \error, "\text"
 .endm
+to_bad_task:
+    call tasks_fresh
+    popl V_RESUME
+    popl %edi
+    call task_gate_at
+    popl %eax
+    movl %eax, %edx
+    shrl $16, %edx
+    movw %ax, TSS32B(%edx)
+    movl %esp, V_RESUME_SP
+    ljmpl $SEL_TSS32B, $0
 part_prot_task_fault:
     call tasks_fresh
     # Before the point of no return: faults of A, nothing changed.

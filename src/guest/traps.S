@@ -90,12 +90,17 @@ check_32:
     movl $1, V_RESULT
     jmp leave32
 try_32:
-    movl $-1, V_VECTOR
     popl V_BACK
     popl V_RESUME
-    movl %esp, V_RESUME_SP
-    movl $1, V_ARMED
+    call try_again
     jmp *V_BACK
+# The stack to go on with is that behind the return address.
+try_again:
+    movl $-1, V_VECTOR
+    movl $1, V_ARMED
+    popl V_RETURN
+    movl %esp, V_RESUME_SP
+    jmp *V_RETURN
 trap_code32:
     movl V_ERROR, %eax
     shll $8, %eax
