@@ -104,6 +104,10 @@ part_table:
     part "prot-iopl",   1, part_prot_iopl
     part "prot-iomap",  1, part_prot_iomap
     part "prot16",      1, part_prot16
+    part "vm86-flags",  1, part_vm86_flags
+    part "vm86-limit",  1, part_vm86_limit
+    part "vm86-irq",    1, part_vm86_irq
+    part "vm86-vme",    1, part_vm86_vme
     part "paging32",    1, part_paging32
     part "pae",         1, part_pae
     part "long",        2, part_long
@@ -125,7 +129,7 @@ part_table:
     part "pci",         2, part_pci
     part "pam",         2, part_pam
     part "a20",         2, part_a20
-.set PARTS, 41                      # the rows above; a test in mod.rs compares them with its table
+.set PARTS, 45                      # the rows above; a test in mod.rs compares them with its table
 
 .code16
 start:

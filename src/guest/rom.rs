@@ -25,6 +25,7 @@ mod assembled {
         include_str!("switch.S"),
         include_str!("iopl.S"),
         include_str!("code16.S"),
+        include_str!("vm86.S"),
         include_str!("paging.S"),
         include_str!("long.S"),
         include_str!("user.S"),

@@ -178,30 +178,37 @@ part_vm86:
     # IOPL 0: IF's instructions and INT go to the monitor, I/O to the bitmap.
     vm86_faults 0
 2:  cli
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: CLI with IOPL 0"
     vm86_faults 0
 2:  pushfw
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: PUSHF with IOPL 0"
     vm86_faults 0
 2:  int $0x31
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: INT 31h with IOPL 0"
     vm86_faults 0
 2:  iretw
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: IRET with IOPL 0"
     vm86_faults 0x3000
 2:  inb $0x61, %al
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: IN, whatever IOPL says"
     vm86_faults 0x3000
 2:  hlt
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: HLT"
     vm86_faults 0x3000
 2:  lldt %ax
+    hlt
 .code32
 1:  trapped32 6, 0, "#UD: LLDT"
     vm86_faults 0x3000

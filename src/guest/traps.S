@@ -101,8 +101,13 @@ try_again:
     popl V_RETURN
     movl %esp, V_RESUME_SP
     jmp *V_RETURN
+# An outer ring comes here if nothing stopped it: that is #GP with a code no check waits for.
 trap_code32:
-    movl V_ERROR, %eax
+    movl %cs, %eax
+    testb $3, %al
+    jz 1f
+    int $0x3f
+1:  movl V_ERROR, %eax
     shll $8, %eax
     orl V_VECTOR, %eax
     ret

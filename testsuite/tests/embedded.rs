@@ -105,6 +105,20 @@ fn every_part_passes_on_tcg() {
     check(&report, 0);
 }
 
+/// The virtual-8086 mode extensions and protected-mode virtual interrupts, which qemu64 has not.
+#[test]
+fn virtual_interrupts_pass_on_tcg() {
+    let run_of = Run {
+        cpu: CpuModel::by_name("max").expect("max is a model"),
+        parts: parts(&["prot-iopl", "vm86-vme"]),
+        ..all_parts()
+    };
+    let report = run(&run_of, &Tcg, 0);
+    let serial = String::from_utf8_lossy(&report.serial);
+    assert!(report.passed(), "{:?}\n{serial}", report.outcome);
+    assert!(!serial.contains("(0 checks)"), "{serial}");
+}
+
 #[test]
 fn kvm_passes_and_agrees_with_tcg() {
     let Some((kvm, unavailable)) = kvm() else {
