@@ -1,4 +1,4 @@
-# 16-bit protected mode: prot16.
+# 16-bit protected mode: prot16. QEMU's TCG keeps the outer ESP's upper half on a 16-bit inner stack.
 
 .set NOTES, 0x4800                  # what 16-bit code saw: dwords, checked when it is over
 

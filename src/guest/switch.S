@@ -1,5 +1,8 @@
 # Task switches beyond a nested CALL: prot-task16, prot-task-gate, prot-task-fault.
 #
+# QEMU's TCG has no T bit, raises #TS for a task gate into the LDT, saves no RF through a task gate and
+# the old EIP for a new task's fault: it fails the last two parts there.
+#
 # Task A is the part itself, in TSS32; task B, in TSS32B, where it leads. Task C, in TSS_C, is an
 # exception's handler behind a task gate: it notes what it finds and goes on where `try_task` says.
 

@@ -1,4 +1,6 @@
 # Virtual-8086 mode in full: vm86-flags, vm86-limit, vm86-irq, vm86-vme.
+#
+# QEMU's TCG goes on into a handler that is not in ring 0, and has no limits and no CR4.VME.
 
 # One instruction in virtual-8086 mode that faults; what is behind it faults in another way.
 .macro vm86_one flags, vector, error, text, insn:vararg
