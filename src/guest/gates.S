@@ -1,7 +1,7 @@
 # Call gates, far returns and conforming code: prot-callgate, prot-conform.
 #
-# QEMU's TCG raises #TS where a gate's inner stack and #NP where a return's stack is not present, has no limits, and
-# lets a call gate to conforming code change CPL: it fails both parts there.
+# QEMU's TCG raises #TS where a gate's inner stack is not present and #NP where a return's is not, has
+# no limits, and lets a call gate to conforming code change CPL: it fails both parts.
 
 .set CODE1, 0xa8                    # ring 1's code and data, where a part makes them
 .set DATA1, 0xb0
