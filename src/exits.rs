@@ -144,8 +144,10 @@ impl Exits {
 
     /// Notes one exit.
     pub fn note(&self, exit: Exit) {
-        let last = self.last.swap(exit.kind as u8 + 1, Ordering::Relaxed);
-        if exit.kind == ExitKind::Halt && last == ExitKind::Halt as u8 + 1 {
+        let kind = exit.kind as u8 + 1;
+        if self.last.load(Ordering::Relaxed) != kind {
+            self.last.store(kind, Ordering::Relaxed);
+        } else if exit.kind == ExitKind::Halt {
             return;
         }
         tracing::trace!(target: "exits", "{exit}");

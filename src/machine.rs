@@ -660,7 +660,6 @@ struct Access(Arc<Shared>);
 impl CpuIo for Access {
     fn port_read(&self, port: u16, width: usize, data: &mut [u8]) {
         let shared = &self.0;
-        data.fill(0xFF);
         shared.board.port_read_items(port, width, data);
         shared
             .exits

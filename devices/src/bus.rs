@@ -244,6 +244,8 @@ struct Slot {
 /// Who answers where: the fixed regions, and the windows as they are now.
 pub struct Windows {
     fixed: Spaces,
+    /// For each port one plus the place of its region among the fixed ones, or 0.
+    fixed_ports: Box<[u16]>,
     names: Vec<&'static str>,
     now: RwLock<Spaces>,
 }
@@ -375,6 +377,7 @@ impl BusBuilder {
         let windows = Windows {
             names: self.slots.iter().map(|slot| slot.name).collect(),
             now: RwLock::new(self.fixed.clone()),
+            fixed_ports: self.fixed.ports.by_address(),
             fixed: self.fixed,
         };
         let bus = Bus {
@@ -411,6 +414,20 @@ impl Windows {
             });
         }
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = spaces;
+    }
+
+    /// The fixed region at an address: no window stands before it, so no lock is needed.
+    fn fixed(&self, space: Space, at: u64) -> Option<&Range> {
+        match space {
+            Space::Port => {
+                let place = *self.fixed_ports.get(usize::try_from(at).ok()?)?;
+                self.fixed
+                    .ports
+                    .list
+                    .get(usize::from(place).checked_sub(1)?)
+            }
+            Space::Memory => self.fixed.memory.find(at).ok(),
+        }
     }
 
     fn now(&self) -> RwLockReadGuard<'_, Spaces> {
@@ -473,6 +490,9 @@ impl Bus {
 
     /// String input (`INS`): fills `data` with items of `width` bytes, all from `port`.
     pub fn read_items(&self, port: u16, width: usize, data: &mut [u8]) {
+        if data.len() <= width {
+            return self.read(Space::Port, port.into(), data);
+        }
         let mut done = 0;
         while done < data.len() {
             let width = width.clamp(1, data.len() - done);
@@ -495,6 +515,9 @@ impl Bus {
 
     /// String output (`OUTS`): writes the items of `width` bytes in `data`, all to `port`.
     pub fn write_items(&self, port: u16, width: usize, data: &[u8]) {
+        if data.len() <= width {
+            return self.write(Space::Port, port.into(), data);
+        }
         let mut done = 0;
         while done < data.len() {
             let width = width.clamp(1, data.len() - done);
@@ -619,6 +642,9 @@ impl Bus {
     fn piece(&self, space: Space, address: u64, done: usize, len: usize) -> Option<Piece> {
         let wanted = len.checked_sub(done).filter(|&wanted| wanted != 0)?;
         let at = address.checked_add(u64::try_from(done).ok()?)?;
+        if let Some(range) = self.windows.fixed(space, at) {
+            return Some(range.piece(at, wanted));
+        }
         (at <= space.last()).then(|| self.windows.now().of(space).piece(at, wanted))
     }
 
@@ -627,9 +653,11 @@ impl Bus {
         let mut device = slot.lock();
         let result = what(device.as_mut());
         let mut moved = false;
-        if device.keeps_time() {
+        let before = slot.deadline.load(Ordering::Acquire);
+        if before != NEVER || device.keeps_time() {
             let deadline = nanoseconds(device.poll(self.clock.now()));
-            moved = slot.deadline.swap(deadline, Ordering::AcqRel) != deadline;
+            slot.deadline.store(deadline, Ordering::Release);
+            moved = before != deadline;
         }
         let requests = slot.requests.take();
         drop(device);
@@ -718,16 +746,9 @@ impl Ranges {
 
     /// The first piece of an access of `wanted` bytes at `at`.
     fn piece(&self, at: u64, wanted: usize) -> Piece {
-        let index = self.list.partition_point(|range| range.last < at);
-        match self.list.get(index) {
-            Some(&range) if range.first <= at => {
-                let offset = at - range.base;
-                Piece {
-                    len: range.piece_len(offset, wanted),
-                    hit: Some((range, offset)),
-                }
-            }
-            next => {
+        match self.find(at) {
+            Ok(range) => range.piece(at, wanted),
+            Err(next) => {
                 let gap = next.map_or(u64::MAX, |range| range.first - at);
                 Piece {
                     len: wanted.min(usize::try_from(gap).unwrap_or(usize::MAX)),
@@ -736,9 +757,37 @@ impl Ranges {
             }
         }
     }
+
+    /// The range at an address, else the next one above it.
+    fn find(&self, at: u64) -> Result<&Range, Option<&Range>> {
+        let index = self.list.partition_point(|range| range.last < at);
+        match self.list.get(index) {
+            Some(range) if range.first <= at => Ok(range),
+            next => Err(next),
+        }
+    }
+
+    /// For each port one plus the place of its range, or 0.
+    fn by_address(&self) -> Box<[u16]> {
+        let mut places = vec![0; 0x1_0000].into_boxed_slice();
+        for (range, place) in self.list.iter().zip(1u16..) {
+            // Ranges of ports lie inside their space.
+            places[range.first as usize..=range.last as usize].fill(place);
+        }
+        places
+    }
 }
 
 impl Range {
+    /// The first piece of an access of `wanted` bytes at `at`, which lies in this range.
+    fn piece(&self, at: u64, wanted: usize) -> Piece {
+        let offset = at - self.base;
+        Piece {
+            len: self.piece_len(offset, wanted),
+            hit: Some((*self, offset)),
+        }
+    }
+
     /// How many bytes of an access at `offset` this range takes at once.
     fn piece_len(&self, offset: u64, wanted: usize) -> usize {
         let left = (self.last - self.base - offset).saturating_add(1);

@@ -24,7 +24,7 @@ struct Wire {
     sink: Arc<dyn IrqSink>,
     input: u32,
     /// One bit a driver: the wire's level is the OR of all.
-    levels: Mutex<u32>,
+    levels: AtomicU32,
     drivers: AtomicU32,
 }
 
@@ -34,7 +34,7 @@ impl IrqLine {
         let wire = Wire {
             sink,
             input,
-            levels: Mutex::new(0),
+            levels: AtomicU32::new(0),
             drivers: AtomicU32::new(1),
         };
         Self {
@@ -83,13 +83,19 @@ impl IrqLine {
 }
 
 impl Wire {
-    /// Takes one driver's level; returns the wire's level if that changed.
+    /// Takes one driver's level; returns the wire's level if that changed. A driver's bit is its
+    /// own, so a look tells whether it changes: most accesses to a device leave its line as it was.
     fn drive(&self, driver: u32, level: bool) -> Option<bool> {
-        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = *levels != 0;
-        *levels = *levels & !(1 << driver) | u32::from(level) << driver;
-        let after = *levels != 0;
-        (before != after).then_some(after)
+        let bit = 1 << driver;
+        if (self.levels.load(Ordering::Acquire) & bit != 0) == level {
+            return None;
+        }
+        let before = if level {
+            self.levels.fetch_or(bit, Ordering::AcqRel)
+        } else {
+            self.levels.fetch_and(!bit, Ordering::AcqRel)
+        };
+        (before & !bit == 0).then_some(level)
     }
 }
 

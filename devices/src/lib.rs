@@ -81,7 +81,8 @@ pub trait Device: Send {
     fn write(&mut self, at: At, data: &[u8]);
     /// Hardware reset: afterwards the device equals a new one (but for its backend).
     fn reset(&mut self);
-    /// Whether time means something to the device: it is polled after each access.
+    /// Whether [`Device::poll`] may have something to do now: it is called after each access then,
+    /// and after the access that left a deadline behind.
     fn keeps_time(&self) -> bool {
         true
     }

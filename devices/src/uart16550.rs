@@ -349,8 +349,13 @@ impl Chip {
 }
 
 impl Uart16550 {
-    fn now(&self) -> u64 {
-        nanoseconds(self.clock.now())
+    /// The time, to a character that waits in the FIFO or comes now; nothing else asks for it.
+    fn now(&self, offset: u64) -> u64 {
+        if offset == DATA || !self.chip.received.is_empty() {
+            nanoseconds(self.clock.now())
+        } else {
+            0
+        }
     }
 
     /// The line falls and rises with each byte sent: it must be seen low in between.
@@ -411,7 +416,7 @@ fn nanoseconds(time: Duration) -> u64 {
 
 impl Device for Uart16550 {
     fn read(&mut self, at: At, data: &mut [u8]) {
-        let now = self.now();
+        let now = self.now(at.offset);
         self.chip.catch_up(now);
         if let Some(byte) = data.first_mut() {
             *byte = self.register(at.offset, now);
@@ -421,7 +426,7 @@ impl Device for Uart16550 {
 
     fn write(&mut self, at: At, data: &[u8]) {
         let Some(&byte) = data.first() else { return };
-        let now = self.now();
+        let now = self.now(at.offset);
         self.chip.catch_up(now);
         self.set_register(at.offset, byte, now);
         self.drive();
@@ -430,6 +435,10 @@ impl Device for Uart16550 {
     fn reset(&mut self) {
         self.chip = Chip::new();
         self.drive();
+    }
+
+    fn keeps_time(&self) -> bool {
+        !self.chip.received.is_empty() || self.chardev.has_input()
     }
 
     fn poll(&mut self, now: Duration) -> Option<Duration> {

@@ -3,9 +3,10 @@
 
 use iced_x86::{Instruction, Mnemonic};
 
-use super::form::{Source, row, step};
+use super::form::{Source, Stack, row, step};
 use super::stack::probe_push;
 use super::{Row, raised};
+use crate::arch::Gpr;
 use crate::arch::segment::Seg;
 use crate::cpu::{Cpu, RIP, Raised};
 use crate::decode::Insn;
@@ -15,20 +16,21 @@ use crate::width::Width;
 /// Sets RIP to `target`, which must lie in the code segment: #GP(0) before anything changes.
 #[inline(always)]
 pub(super) fn jump_to(cpu: &mut Cpu, target: u64) -> Result<(), Raised> {
-    check_target(cpu, target)?;
+    if !is_inside(cpu, target) {
+        return cpu.gp(0);
+    }
     cpu.regs[RIP] = target;
     Ok(())
 }
 
-/// #GP(0) unless `target` is inside CS's limit, or canonical in 64-bit mode.
+/// Whether `target` is inside CS's limit, or canonical in 64-bit mode.
 #[inline(always)]
-pub(super) fn check_target(cpu: &mut Cpu, target: u64) -> Result<(), Raised> {
-    let inside = if cpu.code64() {
+fn is_inside(cpu: &Cpu, target: u64) -> bool {
+    if cpu.code64() {
         (target as i64) << 16 >> 16 == target as i64
     } else {
         target <= u64::from(cpu.segments[Seg::Cs as usize].limit)
-    };
-    if inside { Ok(()) } else { cpu.gp(0) }
+    }
 }
 
 /// The target of a relative branch, truncated to the operand size.
@@ -89,38 +91,55 @@ fn jmp_indirect<W: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised
     jump_to(cpu, target.to_u64())
 }
 
-fn call<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+#[inline(always)]
+fn call<W: Raw, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let target = relative::<W>(cpu, i);
-    call_to::<W>(cpu, i, target)
-}
-
-fn call_indirect<W: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let target: W = S::read(cpu, i)?;
-    call_to::<W>(cpu, i, target.to_u64())
+    call_to::<W, T>(cpu, i, target)
 }
 
 #[inline(always)]
-fn call_to<W: Raw>(cpu: &mut Cpu, i: &Insn, target: u64) -> Result<(), Raised> {
-    if let Err(raised) = check_target(cpu, target) {
-        // A fault of the push comes first.
-        let cause = cpu.cause;
-        probe_push::<W>(cpu)?;
-        cpu.cause = cause;
-        return Err(raised);
+fn call_indirect<W: Raw, S: Source, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let target: W = S::read(cpu, i)?;
+    call_to::<W, T>(cpu, i, target.to_u64())
+}
+
+#[inline(always)]
+fn call_to<W: Raw, T: Stack>(cpu: &mut Cpu, i: &Insn, target: u64) -> Result<(), Raised> {
+    if !is_inside(cpu, target) {
+        return outside::<T>(cpu, probe_push::<W>);
     }
-    cpu.push(W::from_u64(cpu.next_rip(i)))?;
+    T::push(cpu, W::from_u64(cpu.next_rip(i)))?;
     cpu.regs[RIP] = target;
     Ok(())
 }
 
+/// #GP(0) for a target outside the code segment, behind what `before` raises.
+#[inline(always)]
+fn outside<T: Stack>(
+    cpu: &mut Cpu,
+    before: fn(&mut Cpu) -> Result<(), Raised>,
+) -> Result<(), Raised> {
+    if T::FAST {
+        return Err(Raised);
+    }
+    before(cpu)?;
+    cpu.gp(0)
+}
+
 /// RET and RET imm16; without one the immediate is zero.
-fn ret<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
-    let target: W = cpu.peek(0)?;
-    jump_to(cpu, target.to_u64())?;
+#[inline(always)]
+fn ret<W: Raw, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+    let target: W = T::load(cpu, cpu.regs[RSP] & cpu.stack_mask)?;
+    let target = target.to_u64();
+    if !is_inside(cpu, target) {
+        return outside::<T>(cpu, |_| Ok(()));
+    }
+    cpu.regs[RIP] = target;
     cpu.drop_stack(W::BYTES as u64 + u64::from(i.imm as u16));
     Ok(())
 }
 
+const RSP: usize = Gpr::Rsp as usize;
 /// The register that counts for LOOP and JCXZ: RCX at width `C`.
 const COUNT: u8 = 1;
 /// LOOP: the count alone decides.
@@ -185,15 +204,15 @@ macro_rules! conditions {
             row!(read1: jmp_indirect<u16>, [Jmp_rm16]),
             row!(read1: jmp_indirect<u32>, [Jmp_rm32]),
             row!(read1: jmp_indirect<u64>, [Jmp_rm64]),
-            row!(plain: call::<u16>, [Call_rel16]),
-            row!(plain: call::<u32>, [Call_rel32_32]),
-            row!(plain: call::<u64>, [Call_rel32_64]),
-            row!(read1: call_indirect<u16>, [Call_rm16]),
-            row!(read1: call_indirect<u32>, [Call_rm32]),
-            row!(read1: call_indirect<u64>, [Call_rm64]),
-            row!(plain: ret::<u16>, [Retnw, Retnw_imm16]),
-            row!(plain: ret::<u32>, [Retnd, Retnd_imm16]),
-            row!(plain: ret::<u64>, [Retnq, Retnq_imm16]),
+            row!(stack: call<u16>, [Call_rel16]),
+            row!(stack: call<u32>, [Call_rel32_32]),
+            row!(stack: call<u64>, [Call_rel32_64]),
+            row!(push: call_indirect<u16>, [Call_rm16]),
+            row!(push: call_indirect<u32>, [Call_rm32]),
+            row!(push: call_indirect<u64>, [Call_rm64]),
+            row!(stack: ret<u16>, [Retnw, Retnw_imm16]),
+            row!(stack: ret<u32>, [Retnd, Retnd_imm16]),
+            row!(stack: ret<u64>, [Retnq, Retnq_imm16]),
             row!(plain: loop_while::<u16, u16, ALWAYS>, [Loop_rel8_16_CX]),
             row!(plain: loop_while::<u16, u32, ALWAYS>, [Loop_rel8_16_ECX]),
             row!(plain: loop_while::<u16, u64, ALWAYS>, [Loop_rel8_16_RCX]),

@@ -4,7 +4,7 @@
 //! The stack's width is that of SS, the values' width the operand size. Segment registers are
 //! pushed and popped elsewhere.
 
-use super::form::{Dest, Source, row};
+use super::form::{Dest, Source, Stack, row};
 use super::{Row, next_or_leave, raised};
 use crate::arch::segment::Seg;
 use crate::arch::{Cr4, Gpr, RFlags};
@@ -18,17 +18,18 @@ const RBP: usize = Gpr::Rbp as usize;
 
 /// PUSH: a memory operand's address and the value of RSP are those before the push.
 #[inline(always)]
-fn push<W: Raw, S: Source>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+fn push<W: Raw, S: Source, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let value: W = S::read(cpu, i)?;
-    cpu.push(value)
+    T::push(cpu, value)
 }
 
 /// POP: the destination's address is computed with RSP already incremented, and POP RSP leaves the
 /// value popped.
 #[inline(always)]
-fn pop<W: Raw, D: Dest>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
+fn pop<W: Raw, D: Dest, T: Stack>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     let rsp = cpu.regs[RSP];
-    let value: W = cpu.pop()?;
+    let value: W = T::load(cpu, rsp & cpu.stack_mask)?;
+    cpu.drop_stack(W::BYTES as u64);
     let written = D::write(cpu, i, value);
     if written.is_err() {
         cpu.regs[RSP] = rsp;
@@ -111,10 +112,10 @@ fn enter<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
 }
 
 #[inline(always)]
-fn leave<W: Raw>(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
+fn leave<W: Raw, T: Stack>(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
     let (rsp, mask) = (cpu.regs[RSP], cpu.stack_mask);
     let frame = cpu.regs[RBP] & mask;
-    let saved: W = cpu.load_at(Seg::Ss, frame)?;
+    let saved: W = T::load(cpu, frame)?;
     cpu.regs[RSP] = rsp & !mask | frame;
     cpu.drop_stack(W::BYTES as u64);
     cpu.set_reg(RBP as u8, saved);
@@ -189,12 +190,12 @@ fn popf_step<W: Raw>(cpu: &mut Cpu, i: &Insn, left: &[Insn]) -> Result<(), Raise
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
-    row!(read1: push<u16>, [Push_r16, Push_rm16, Push_imm16, Pushw_imm8]),
-    row!(read1: push<u32>, [Push_r32, Push_rm32, Pushd_imm32, Pushd_imm8]),
-    row!(read1: push<u64>, [Push_r64, Push_rm64, Pushq_imm32, Pushq_imm8]),
-    row!(write1: pop<u16>, [Pop_r16, Pop_rm16]),
-    row!(write1: pop<u32>, [Pop_r32, Pop_rm32]),
-    row!(write1: pop<u64>, [Pop_r64, Pop_rm64]),
+    row!(push: push<u16>, [Push_r16, Push_rm16, Push_imm16, Pushw_imm8]),
+    row!(push: push<u32>, [Push_r32, Push_rm32, Pushd_imm32, Pushd_imm8]),
+    row!(push: push<u64>, [Push_r64, Push_rm64, Pushq_imm32, Pushq_imm8]),
+    row!(pop: pop<u16>, [Pop_r16, Pop_rm16]),
+    row!(pop: pop<u32>, [Pop_r32, Pop_rm32]),
+    row!(pop: pop<u64>, [Pop_r64, Pop_rm64]),
     row!(plain: pusha::<u16>, [Pushaw]),
     row!(plain: pusha::<u32>, [Pushad]),
     row!(plain: popa::<u16>, [Popaw]),
@@ -202,9 +203,9 @@ pub(super) const ROWS: &[Row] = &[
     row!(plain: enter::<u16>, [Enterw_imm16_imm8]),
     row!(plain: enter::<u32>, [Enterd_imm16_imm8]),
     row!(plain: enter::<u64>, [Enterq_imm16_imm8]),
-    row!(plain: leave::<u16>, [Leavew]),
-    row!(plain: leave::<u32>, [Leaved]),
-    row!(plain: leave::<u64>, [Leaveq]),
+    row!(stack: leave<u16>, [Leavew]),
+    row!(stack: leave<u32>, [Leaved]),
+    row!(stack: leave<u64>, [Leaveq]),
     row!(plain: pushf::<u16>, [Pushfw]),
     row!(plain: pushf::<u32>, [Pushfd]),
     row!(plain: pushf::<u64>, [Pushfq]),
