@@ -33,7 +33,7 @@ pub struct Run {
     /// The processor model.
     pub cpu: CpuModel,
     /// Chosen parts, a bit each.
-    pub parts: u32,
+    pub parts: u64,
     /// Virtual time, tcg only.
     pub icount: Option<u32>,
     /// Looks over the shoulder of software CPUs.
@@ -111,7 +111,7 @@ pub enum EmbeddedError {
 pub fn run(
     run: &Run,
     accel: &dyn Accel,
-    unavailable: u32,
+    unavailable: u64,
     output: Box<dyn Write + Send>,
 ) -> Result<Report, EmbeddedError> {
     let bios = guest::image_with(run.parts, unavailable).ok_or(EmbeddedError::Absent)?;

@@ -294,7 +294,7 @@ fn compare(
     run: &embedded::Run,
     tcg: &Report,
     kvm: &Report,
-    unavailable: u32,
+    unavailable: u64,
 ) -> Result<bool, RunError> {
     let again;
     let tcg = if unavailable & run.parts == 0 {
@@ -325,7 +325,7 @@ fn compare(
     }
 }
 
-fn chosen_parts(options: &Options) -> Result<u32, RunError> {
+fn chosen_parts(options: &Options) -> Result<u64, RunError> {
     let Some(list) = &options.parts else {
         return Ok(guest::ALL);
     };

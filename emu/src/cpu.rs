@@ -189,6 +189,8 @@ pub struct Cpu {
     /// A single-step trap follows the present instruction: TF was set before it. Instructions that
     /// enter the kernel or a handler change it.
     pub(crate) single_step: bool,
+    /// The present instruction has switched tasks for good: a fault it raises is the new task's.
+    pub(crate) task_switched: bool,
     /// What was delivered last, for the observer: filled by `event.rs`.
     pub(crate) delivered: Option<crate::event::Delivered>,
     /// Accesses to MSRs that do not exist, so far: only the first few are logged.
@@ -254,6 +256,7 @@ impl Cpu {
             retired: 0,
             keep_resume_flag: false,
             single_step: false,
+            task_switched: false,
             delivered: None,
             odd_msrs: 0,
             debugger: Debugger::default(),

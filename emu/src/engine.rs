@@ -480,7 +480,8 @@ impl Engine {
     fn run_again(&mut self, insn: &Insn) {
         self.begin_alone();
         let result = self.run_one(insn);
-        if result.is_err() {
+        // A task switch that failed behind its point of no return left the new task's RIP.
+        if result.is_err() && !self.cpu.task_switched {
             self.cpu.regs[RIP] = self.cpu.this_rip(insn);
         }
         self.end_alone(result);
@@ -489,6 +490,7 @@ impl Engine {
     fn begin_alone(&mut self) {
         self.publish_time();
         self.cpu.shadow = Shadow::None;
+        self.cpu.task_switched = false;
         self.cpu.single_step = self.cpu.system_flags.contains(RFlags::TF);
         self.cpu.alone = true;
     }

@@ -14,9 +14,9 @@ guest_rom:
 # Header. The program patches `chosen` and `unavailable` in its copy (mod.rs: CHOSEN, UNAVAILABLE).
     .ascii "twin86 guest 1\0\0"
 chosen:
-    .long 0xffffffff
+    .quad -1
 unavailable:
-    .long 0
+    .quad 0
     .long PARTS
     .long part_table - guest_rom
 
@@ -57,6 +57,9 @@ unavailable:
 .set V_B,        0x10c8
 .set V_C,        0x10d0
 .set V_D,        0x10d8
+.set V_BACK,     0x10e0            # where try32 goes on, or the outer ring begins
+.set V_BACK_FLAGS, 0x10e8
+.set V_RETURN,   0x10f0
 .set V_PART_END, 0x1100
 .set GDT,        0x2000
 .set TSS32,      0x2200
@@ -92,6 +95,19 @@ part_table:
     part "prot-ring3",  1, part_prot_ring3
     part "prot-task",   1, part_prot_task
     part "vm86",        1, part_vm86
+    part "prot-callgate",1, part_prot_callgate
+    part "prot-conform",1, part_prot_conform
+    part "prot-expand", 1, part_prot_expand
+    part "prot-task16", 1, part_prot_task16
+    part "prot-task-gate", 1, part_prot_task_gate
+    part "prot-task-fault", 1, part_prot_task_fault
+    part "prot-iopl",   1, part_prot_iopl
+    part "prot-iomap",  1, part_prot_iomap
+    part "prot16",      1, part_prot16
+    part "vm86-flags",  1, part_vm86_flags
+    part "vm86-limit",  1, part_vm86_limit
+    part "vm86-irq",    1, part_vm86_irq
+    part "vm86-vme",    1, part_vm86_vme
     part "paging32",    1, part_paging32
     part "pae",         1, part_pae
     part "long",        2, part_long
@@ -113,7 +129,7 @@ part_table:
     part "pci",         2, part_pci
     part "pam",         2, part_pam
     part "a20",         2, part_a20
-.set PARTS, 32                      # the rows above; a test in mod.rs compares them with its table
+.set PARTS, 45                      # the rows above; a test in mod.rs compares them with its table
 
 .code16
 start:

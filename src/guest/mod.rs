@@ -25,16 +25,16 @@ pub const SIZE: usize = 0x1_0000;
 /// Where the image begins with these bytes.
 #[cfg(test)]
 const MAGIC: &[u8; 16] = b"twin86 guest 1\0\0";
-/// Offset of the 32-bit little-endian word of chosen parts.
+/// Offset of the 64-bit little-endian word of chosen parts.
 const CHOSEN: usize = 0x10;
-/// Offset of the 32-bit little-endian word of parts that cannot run here.
-const UNAVAILABLE: usize = 0x14;
+/// Offset of the 64-bit little-endian word of parts that cannot run here.
+const UNAVAILABLE: usize = 0x18;
 
 /// All parts chosen.
-pub const ALL: u32 = ((1u64 << PARTS.len()) - 1) as u32;
+pub const ALL: u64 = (1 << PARTS.len()) - 1;
 
 /// The parts that a partial KVM (`kvm_pvm`, kvm-testing.md) cannot run.
-pub fn not_on_partial_kvm() -> u32 {
+pub fn not_on_partial_kvm() -> u64 {
     PARTS
         .iter()
         .enumerate()
@@ -45,10 +45,10 @@ pub fn not_on_partial_kvm() -> u32 {
 /// A copy of the image that runs `parts` and skips, by name, those that are also in `unavailable`.
 ///
 /// `None` where the program was built without the guest.
-pub fn image_with(parts: u32, unavailable: u32) -> Option<Vec<u8>> {
+pub fn image_with(parts: u64, unavailable: u64) -> Option<Vec<u8>> {
     let mut image = image()?.to_vec();
-    image[CHOSEN..CHOSEN + 4].copy_from_slice(&parts.to_le_bytes());
-    image[UNAVAILABLE..UNAVAILABLE + 4].copy_from_slice(&unavailable.to_le_bytes());
+    image[CHOSEN..CHOSEN + 8].copy_from_slice(&parts.to_le_bytes());
+    image[UNAVAILABLE..UNAVAILABLE + 8].copy_from_slice(&unavailable.to_le_bytes());
     Some(image)
 }
 
@@ -62,14 +62,17 @@ mod tests {
 
     #[test]
     fn the_header_is_where_it_is_patched() {
-        let Some(image) = image_with(0x1234_5678, 0x9abc_def0) else {
+        let Some(image) = image_with(0x0123_4567_89ab_cdef, !0x0123_4567_89ab_cdef) else {
             return;
         };
         assert_eq!(image.len(), SIZE);
         assert_eq!(&image[..16], MAGIC);
         assert_eq!(
-            image[CHOSEN..CHOSEN + 8],
-            [0x78, 0x56, 0x34, 0x12, 0xf0, 0xde, 0xbc, 0x9a]
+            image[CHOSEN..CHOSEN + 16],
+            [
+                0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01, 0x10, 0x32, 0x54, 0x76, 0x98, 0xba,
+                0xdc, 0xfe
+            ]
         );
         assert_eq!(image[0xfff0], 0xea, "a far jump at the reset vector");
     }
@@ -77,8 +80,8 @@ mod tests {
     #[test]
     fn the_table_in_the_image_is_the_table_here() {
         let Some(image) = image() else { return };
-        assert_eq!(word(image, 0x18), PARTS.len());
-        let table = word(image, 0x1c);
+        assert_eq!(word(image, 0x20), PARTS.len());
+        let table = word(image, 0x24);
         for (n, part) in PARTS.iter().enumerate() {
             let name = &image[word(image, table + n * 8)..];
             let end = name

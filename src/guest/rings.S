@@ -9,10 +9,11 @@
     pushl $(\label - R)
     iretl
 .endm
-# What ring 3 does at 2: raises an exception, which goes on at 1 in ring 0.
+# What follows is run in ring 3 and raises an exception, which goes on at 1 in ring 0.
 .macro faults32 flags=2
-    try32 1f
-    user32 2f, \flags
+    pushl $\flags
+    pushl $(1f - R)
+    call faults_32
 .endm
 
 .code32
@@ -172,6 +173,17 @@ part_prot_ring3:
 1:  trapped32 13, 0, "#GP: SYSENTER without its CS"
 9:  ret
 
+faults_32:
+    popl V_BACK
+    popl V_RESUME
+    popl V_BACK_FLAGS
+    call try_again
+    pushl $UDATA
+    pushl $USER_STACK
+    pushl V_BACK_FLAGS
+    pushl $UCODE32
+    pushl V_BACK
+    iretl
 gate_caller:
     pushl $0x1111
     pushl $0x2222

@@ -115,24 +115,30 @@ task_gate:
     movl %eax, V_A
     iretl
 
-# To virtual-8086 mode at `label`, with IOPL 0 or 3.
-.macro vm86 label, flags
+# What follows is run in virtual-8086 mode with these flags, and raises an exception, which goes on
+# at 1 in ring 0.
+.macro vm86_faults flags
+    pushl $(0x20002 | \flags)
+    pushl $(1f - R)
+    call vm86_go
+    .code16
+.endm
+vm86_go:
+    popl V_BACK
+    popl V_RESUME
+    popl V_BACK_FLAGS
+    call try_again
+    andl $0xffff, V_BACK
     pushl $0x4444                   # GS
     pushl $0x3333                   # FS
     pushl $0x2000                   # DS
     pushl $0x2001                   # ES
     pushl $0x0600                   # SS: 0600:0800 is the ring 3 stack
     pushl $0x0800
-    pushl $(0x20002 | \flags)
+    pushl V_BACK_FLAGS
     pushl $0xf000
-    pushl $(\label - guest_rom)
+    pushl V_BACK
     iretl
-.endm
-.macro vm86_faults flags
-    try32 1f
-    vm86 2f, \flags
-    .code16
-.endm
 part_vm86:
     movb $0xee, IDT32 + 0x31 * 8 + 5
     movl $0x2468ace0, 0x20010
@@ -172,30 +178,37 @@ part_vm86:
     # IOPL 0: IF's instructions and INT go to the monitor, I/O to the bitmap.
     vm86_faults 0
 2:  cli
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: CLI with IOPL 0"
     vm86_faults 0
 2:  pushfw
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: PUSHF with IOPL 0"
     vm86_faults 0
 2:  int $0x31
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: INT 31h with IOPL 0"
     vm86_faults 0
 2:  iretw
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: IRET with IOPL 0"
     vm86_faults 0x3000
 2:  inb $0x61, %al
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: IN, whatever IOPL says"
     vm86_faults 0x3000
 2:  hlt
+    ud2
 .code32
 1:  trapped32 13, 0, "#GP: HLT"
     vm86_faults 0x3000
 2:  lldt %ax
+    hlt
 .code32
 1:  trapped32 6, 0, "#UD: LLDT"
     vm86_faults 0x3000

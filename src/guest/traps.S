@@ -13,8 +13,8 @@
 .endm
 .macro check32 expected, text
     pushl \expected
-    pushl $(.Ltext\@ - guest_rom)
     call check_32
+    .short .Ltext\@ - guest_rom     # read, and stepped over, by what was called
     .subsection 1
 .Ltext\@: .asciz "\text"
     .subsection 0
@@ -22,8 +22,8 @@
 # Immediates are sign-extended to 64 bits.
 .macro check64 expected, text
     pushq \expected
-    pushq $(.Ltext\@ - guest_rom)
     call check_64
+    .short .Ltext\@ - guest_rom
     .subsection 1
 .Ltext\@: .asciz "\text"
     .subsection 0
@@ -37,16 +37,12 @@
     movl $1, V_ARMED
 .endm
 .macro try32 label
-    movl $-1, V_VECTOR
-    movl $(\label - R), V_RESUME
-    movl %esp, V_RESUME_SP
-    movl $1, V_ARMED
+    pushl $(\label - R)
+    call try_32
 .endm
 .macro try64 label
-    movl $-1, V_VECTOR
-    movq $(\label - R), V_RESUME
-    movq %rsp, V_RESUME_SP
-    movl $1, V_ARMED
+    pushq $(\label - R)
+    call try_64
 .endm
 # Checks the exception: vector, error code; the text names what should have raised it.
 .macro trapped16 vector, text
@@ -54,12 +50,20 @@
     check16 $\vector, "\text"
 .endm
 .macro trapped32 vector, error, text
-    call trap_code32
-    check32 $(\vector | ((\error) << 8)), "\text"
+    pushl $(\vector | ((\error) << 8))
+    call trapped_32
+    .short .Ltext\@ - guest_rom
+    .subsection 1
+.Ltext\@: .asciz "\text"
+    .subsection 0
 .endm
 .macro trapped64 vector, error, text
-    call trap_code64
-    check64 $(\vector | ((\error) << 8)), "\text"
+    pushq $(\vector | ((\error) << 8))
+    call trapped_64
+    .short .Ltext\@ - guest_rom
+    .subsection 1
+.Ltext\@: .asciz "\text"
+    .subsection 0
 .endm
 
 .code16
@@ -81,42 +85,66 @@ check_16:
     jmp leave16
 
 .code32
+# An outer ring comes here if nothing stopped it: that is #GP with a code no check waits for.
+trapped_32:
+    movl %cs, %eax
+    testb $3, %al
+    jz 1f
+    int $0x3f
+1:  movl V_ERROR, %eax
+    shll $8, %eax
+    orl V_VECTOR, %eax
 check_32:
     incl V_CHECKS
-    cmpl %eax, 8(%esp)
+    cmpl %eax, 4(%esp)
     jne 1f
-    ret $8
+    addl $2, (%esp)
+    ret $4
 1:  movl %eax, V_ACTUAL
-    movl 8(%esp), %eax
-    movl %eax, V_EXPECTED
-    movl 4(%esp), %eax
+    popl %edx
+    popl V_EXPECTED
+    movzwl (%edx), %eax
     movl %eax, V_TEXT
     movl $1, V_RESULT
     jmp leave32
-trap_code32:
+try_32:
+    popl V_BACK
+    popl V_RESUME
+    call try_again
+    jmp *V_BACK
+# The stack to go on with is that behind the return address.
+try_again:
+    movl $-1, V_VECTOR
+    movl $1, V_ARMED
+    popl V_RETURN
+    movl %esp, V_RESUME_SP
+    jmp *V_RETURN
+
+.code64
+trapped_64:
     movl V_ERROR, %eax
     shll $8, %eax
     orl V_VECTOR, %eax
-    ret
-
-.code64
 check_64:
     incl V_CHECKS
-    cmpq %rax, 16(%rsp)
+    cmpq %rax, 8(%rsp)
     jne 1f
-    ret $16
+    addq $2, (%rsp)
+    ret $8
 1:  movq %rax, V_ACTUAL
-    movq 16(%rsp), %rax
-    movq %rax, V_EXPECTED
-    movl 8(%rsp), %eax
+    popq %rdx
+    popq V_EXPECTED
+    movzwl (%rdx), %eax
     movl %eax, V_TEXT
     movl $1, V_RESULT
     jmp leave64
-trap_code64:
-    movl V_ERROR, %eax
-    shll $8, %eax
-    orl V_VECTOR, %eax
-    ret
+try_64:
+    movl $-1, V_VECTOR
+    popq V_BACK
+    popq V_RESUME
+    movq %rsp, V_RESUME_SP
+    movl $1, V_ARMED
+    jmp *V_BACK
 
 # One stub a vector, of fixed size. Where the processor pushes no error code the stub pushes 0.
 .code16

@@ -118,6 +118,7 @@ impl Cpu {
             access: segment.access | u32::from(kind::BUSY),
             ..segment
         };
+        self.task_switched = true;
         let nested = reason == Reason::Call;
         self.load_task(&next, layout(&segment), nested)
     }

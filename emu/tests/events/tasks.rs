@@ -111,6 +111,21 @@ fn a_bad_segment_is_the_new_tasks_fault() {
     assert_eq!(end.selector(Seg::Tr), FREE);
 }
 
+/// In the middle of a block: the new task's RIP is no offset from the block's start.
+#[test]
+fn a_bad_segment_is_the_new_tasks_fault_wherever_the_switch_was() {
+    let mut code = vec![0x90; 5];
+    code.extend(far(0xEA));
+    let guest = two_tasks(&code)
+        .with(OTHER + 0x54, &0x1230u16.to_le_bytes())
+        .handler(10, 0x3000);
+    let end = guest.run(6);
+    assert_eq!(
+        (end.state.rip, end.u32(0x9FF0), end.u32(0x9FF4)),
+        (0x3000, 0x1230, 0x2000)
+    );
+}
+
 #[test]
 fn the_t_bit_traps_before_the_first_instruction() {
     let guest = two_tasks(&far(0xEA))
