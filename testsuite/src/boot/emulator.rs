@@ -50,6 +50,11 @@ impl Emulator {
         }
     }
 
+    /// By path, or by name.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Whether this is QEMU, which has no `-bios none` and raises no #XM.
     pub fn is_qemu(&self) -> bool {
         let name = self.program.file_name().and_then(OsStr::to_str);
@@ -58,7 +63,7 @@ impl Emulator {
 }
 
 /// The folder cargo builds in: three above this test.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let test = std::env::current_exe().expect("this test's path");
     let folder = test.ancestors().nth(3).expect("a target folder");
     folder.to_path_buf()

@@ -1,0 +1,104 @@
+//! A whole KVM where the processor has none: an outer machine in QEMU, whose software CPU emulates
+//! AMD SVM with nested paging; in it Debian's cloud kernel with kvm-amd, a shell, and the program.
+//!
+//! The outer machine boots once, in about three seconds, and serves one test after the other by its
+//! serial console. A test that fails has it booted anew for the next one, so that one which brings
+//! it down takes nothing with it.
+//!
+//! What QEMU 7.2's software CPU cannot do, whatever KVM does: virtual-8086 mode in the inner guest
+//! resets the outer machine; segment limits and the other checks that QEMU's own guests miss too;
+//! breakpoints and watchpoints by `KVM_SET_GUEST_DEBUG` stop nothing.
+
+mod archive;
+mod outer;
+mod programs;
+
+use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+
+use crate::boot::{Emulator, Guests, Running};
+use crate::skip::skip;
+use outer::Outer;
+pub use programs::GUESTS;
+
+/// The one outer machine; none before the first test and after one that failed.
+static OUTER: Mutex<Option<Outer>> = Mutex::new(None);
+
+/// The outer machine, for one test: its console, with a shell that waits.
+#[derive(Debug)]
+pub struct Nested {
+    outer: MutexGuard<'static, Option<Outer>>,
+    guests: Guests,
+}
+
+impl Nested {
+    /// Waits for the machine; `None`, and a skip, where there is no way to have one.
+    ///
+    /// # Panics
+    /// If it does not boot.
+    pub fn get() -> Option<Self> {
+        match needs() {
+            Ok(()) => {}
+            Err(reason) => {
+                skip("nested", &reason);
+                return None;
+            }
+        }
+        let mut outer = OUTER.lock().unwrap_or_else(PoisonError::into_inner);
+        let guests = Guests::alone()?;
+        if outer.is_none() {
+            *outer = Some(Outer::boot(&guests, initramfs(&guests)));
+        }
+        Some(Self { outer, guests })
+    }
+
+    /// The guests on this side.
+    pub fn guests(&self) -> &Guests {
+        &self.guests
+    }
+}
+
+impl Deref for Nested {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        self.outer.as_ref().expect("booted by `get`").console()
+    }
+}
+
+impl DerefMut for Nested {
+    fn deref_mut(&mut self) -> &mut Running {
+        self.outer.as_mut().expect("booted by `get`").console_mut()
+    }
+}
+
+impl Drop for Nested {
+    fn drop(&mut self) {
+        // Nobody knows what a test that failed has left.
+        if thread::panicking() {
+            *self.outer = None;
+        }
+    }
+}
+
+/// Whether there is all that an outer machine is made of.
+fn needs() -> Result<(), String> {
+    if cfg!(not(target_arch = "x86_64")) {
+        return Err("the programs are not for the outer machine's processor".to_owned());
+    }
+    Emulator::reference()?;
+    let file = crate::boot::folder().join("initrd.kvm.gz");
+    if !file.is_file() {
+        let file = file.display();
+        return Err(format!("no {file}: run testsuite/guests/fetch"));
+    }
+    Ok(())
+}
+
+/// The outer machine's first file system, made once.
+fn initramfs(guests: &Guests) -> &'static PathBuf {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| programs::initramfs(&guests.file("")).unwrap_or_else(|e| panic!("{e}")))
+}
