@@ -72,6 +72,11 @@ impl Running {
         self.child.id()
     }
 
+    /// Whether the emulator is gone.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// How the emulator has ended, if it has.
     fn ended(&mut self) -> String {
         // The pipes close a moment before the process is gone.

@@ -49,9 +49,7 @@ impl Archive {
         let name_size = name.len() as u32 + 1;
         // Inode, mode, user, group, links, time, size, device and its node (two each), name, check.
         let inode = self.entries;
-        let fields = [
-            inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0,
-        ];
+        let fields = [inode, mode, 0, 0, links, 0, size, 0, 0, 0, 0, name_size, 0];
         self.bytes.extend(b"070701");
         for field in fields {
             self.bytes.extend(format!("{field:08X}").bytes());
@@ -92,11 +90,7 @@ mod tests {
         let list = ["cpio", "-t", "--quiet"];
         let mut command = Command::new(list[0]);
         command.args(&list[1..]);
-        let Ok(mut cpio) = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-        else {
+        let Ok(mut cpio) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() else {
             return crate::skip::skip("cpio", &"it is not installed");
         };
         let mut input = cpio.stdin.take().expect("a pipe");

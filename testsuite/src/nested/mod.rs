@@ -15,13 +15,20 @@ mod programs;
 
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use crate::boot::{Emulator, Guests, Running};
+use crate::boot::{Emulator, Guests, Machine, PROMPT, Running};
 use crate::skip::skip;
 use outer::Outer;
 pub use programs::GUESTS;
+
+/// Far more than its shell takes for a line.
+const SOON: Duration = Duration::from_secs(20);
+
+/// Stands before what a machine says.
+const BEGIN: &str = "machine-42\n";
 
 /// The one outer machine; none before the first test and after one that failed.
 static OUTER: Mutex<Option<Outer>> = Mutex::new(None);
@@ -30,7 +37,7 @@ static OUTER: Mutex<Option<Outer>> = Mutex::new(None);
 #[derive(Debug)]
 pub struct Nested {
     outer: MutexGuard<'static, Option<Outer>>,
-    guests: Guests,
+    guests: Arc<Guests>,
 }
 
 impl Nested {
@@ -47,16 +54,45 @@ impl Nested {
             }
         }
         let mut outer = OUTER.lock().unwrap_or_else(PoisonError::into_inner);
-        let guests = Guests::alone()?;
-        if outer.is_none() {
+        let guests = Arc::new(Guests::alone()?);
+        if !outer.as_mut().is_some_and(Outer::is_up) {
+            // The old one goes first: one at a time.
+            *outer = None;
             *outer = Some(Outer::boot(&guests, initramfs(&guests)));
         }
         Some(Self { outer, guests })
     }
 
     /// The guests on this side.
-    pub fn guests(&self) -> &Guests {
-        &self.guests
+    pub fn guests(&self) -> Arc<Guests> {
+        Arc::clone(&self.guests)
+    }
+
+    /// Has the shell run a machine on KVM; what comes then is the machine's console.
+    ///
+    /// # Panics
+    /// If the shell does not.
+    pub fn start(&mut self, machine: &Machine<'_>) {
+        let line = machine.clone().accel("kvm").line(GUESTS);
+        // The arithmetic keeps the word out of the echo.
+        self.paste(format!("echo machine-$((6*7)); {line}; ended=$?\n").as_bytes());
+        self.wait_for(BEGIN, SOON);
+    }
+
+    /// What the machine that was started last has said.
+    pub fn said(&self) -> String {
+        let log = self.log();
+        let said = log.rsplit_once(BEGIN).map(|(_, said)| said.to_owned());
+        said.unwrap_or_default()
+    }
+
+    /// Waits until it has ended: its status.
+    ///
+    /// # Panics
+    /// If it does not end in time.
+    pub fn ended(&mut self, time: Duration) -> u8 {
+        self.wait_for(PROMPT, time);
+        self.command("(exit $ended)", SOON).status
     }
 }
 

@@ -4,12 +4,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::SOON;
 use crate::boot::{Emulator, Guests, PROMPT, Running};
 
 /// Far more than its boot takes.
 const BOOT: Duration = Duration::from_secs(120);
-/// Far more than its shell takes for a line.
-const SOON: Duration = Duration::from_secs(20);
 /// A processor with SVM, nested paging and the address of the next instruction, as kvm-amd wants;
 /// QEMU warns about what else that model would have.
 const CPU: &str = "EPYC-v1,+svm,+npt,+nrip-save,check=off";
@@ -34,7 +33,12 @@ impl Outer {
         let qemu = Emulator::reference().unwrap_or_else(|e| panic!("{e}"));
         let mut command = Command::new(qemu.program());
         command
-            .args(["-M", "q35,hpet=off", "-accel", "tcg,thread=multi,tb-size=256"])
+            .args([
+                "-M",
+                "q35,hpet=off",
+                "-accel",
+                "tcg,thread=multi,tb-size=256",
+            ])
             .args(["-cpu", CPU, "-m", "1024", "-nodefaults", "-no-reboot"])
             .args(["-display", "none", "-serial", "stdio", "-append", APPEND])
             .arg("-kernel")
@@ -49,6 +53,11 @@ impl Outer {
         // What KVM has to say of odd guests would stand in the middle of theirs.
         outer.console.succeed("dmesg -n 1; test -c /dev/kvm", SOON);
         outer
+    }
+
+    /// Whether it still runs.
+    pub(super) fn is_up(&mut self) -> bool {
+        !self.console.has_ended()
     }
 
     pub(super) fn console(&self) -> &Running {
