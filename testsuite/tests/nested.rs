@@ -111,32 +111,44 @@ fn the_engines_tests_pass() {
     assert!(said.contains("test result: ok."), "{said}");
 }
 
-/// Boots to the shell and turns off: what the guest has said until then.
-fn kernel(run: &mut Running) {
+/// From the boot to the shell, programs that compute and fault, and the end.
+fn lives(run: &mut Running) {
     run.boot();
     run.succeed("guest-check signals && guest-check math", SOON);
     run.paste(b"poweroff -f\n");
     run.wait_for("Power down", SOON);
 }
 
-/// The kernel says the same on both engines; it obeys, and ends the machine.
-#[test]
-fn cloud_kernel() {
+/// A kernel says the same on both engines; it obeys, and ends the machine.
+#[track_caller]
+fn linux(kernel: Kernel) {
     let Some(mut nested) = Nested::get() else {
         return;
     };
     let guests = nested.guests();
-    let machine = guests.machine().kernel(Kernel::Cloud, "");
+    let machine = guests.machine().kernel(kernel, "");
     let mut run = machine.start();
-    kernel(&mut run);
+    lives(&mut run);
     let theirs = run.log();
     assert!(run.ends(SOON).success());
 
     nested.start(&machine);
-    kernel(&mut nested);
+    lives(&mut nested);
     let ours = nested.said();
     assert_eq!(nested.ended(SOON), 0);
     same(&ours, &theirs, CLOCKS);
+}
+
+#[test]
+fn cloud_kernel() {
+    linux(Kernel::Cloud);
+}
+
+#[test]
+fn i686_kernel() {
+    linux(Kernel::I686);
+    let why = "QEMU's software CPU sets A in PDPTEs, where KVM wants 0: MOV to CR4 faults";
+    skip("whole-cpu", &format_args!("686-pae kernel: {why}"));
 }
 
 /// SeaBIOS's own log, once it finds nothing to boot.
@@ -158,13 +170,13 @@ fn firmware_says_the_same() {
     seabios(&mut run);
     assert!(run.ends(SOON).success());
     let theirs = fs::read_to_string(&log).expect("a log");
-    // A file of the system's folder for such.
     let _ = fs::remove_file(&log);
 
     nested.start(&machine.firmware_log(Path::new(LOG)));
     seabios(&mut nested);
     assert_eq!(nested.ended(SOON), 0);
     let ours = nested.succeed(&format!("cat {LOG}"), SOON);
+    fs::write("/work/t/nested/theirs", &theirs).unwrap();
     same(ours.trim_end_matches(|c| c != '\n'), &theirs, &[]);
 }
 

@@ -5,9 +5,12 @@
 //! serial console. A test that fails has it booted anew for the next one, so that one which brings
 //! it down takes nothing with it.
 //!
-//! What QEMU 7.2's software CPU cannot do, whatever KVM does: virtual-8086 mode in the inner guest
-//! resets the outer machine; segment limits and the other checks that QEMU's own guests miss too;
-//! breakpoints and watchpoints by `KVM_SET_GUEST_DEBUG` stop nothing.
+//! What QEMU 7.2's software CPU cannot do, whatever KVM does:
+//! - virtual-8086 mode in the inner guest resets the outer machine;
+//! - it checks no segment limits, and calls the write of a read-modify-write a read;
+//! - it sets the accessed bit in PAE's page directory pointers, after which KVM refuses them: i386
+//!   kernels with PAE end at their first write of CR4, in `qemu-system-x86_64 -accel kvm` too;
+//! - breakpoints and watchpoints by `KVM_SET_GUEST_DEBUG` stop nothing.
 
 mod archive;
 mod outer;

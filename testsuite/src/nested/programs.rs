@@ -18,7 +18,7 @@ pub const GUESTS: &str = "/guests";
 #[rustfmt::skip]
 const FILES: &[&str] = &[
     "bios-256k.bin", "vgabios-stdvga.bin", "linuxboot_dma.bin",
-    "vmlinuz-cloud", "initrd.cloud.gz", "grub-rescue-cdrom.iso",
+    "vmlinuz-cloud", "initrd.cloud.gz", "vmlinuz-686", "initrd.686.gz", "grub-rescue-cdrom.iso",
 ];
 
 /// The outer machine's first file system: busybox and the modules of KVM, as `fetch` made it, with
@@ -56,9 +56,10 @@ fn named(file: &Path, error: std::io::Error) -> String {
 /// The test program of KVM's engine, built now if it is not.
 fn kvm_tests() -> Result<PathBuf, String> {
     let mut cargo = Command::new(env!("CARGO"));
+    // With the whole workspace's features, so that `cargo test --workspace` has built it already.
     cargo
-        .args(["test", "-q", "-p", "accel", "--features", "kvm"])
-        .args(["--test", "kvm", "--no-run", "--message-format=json"])
+        .args(["test", "-q", "--workspace", "--test", "kvm"])
+        .args(["--no-run", "--message-format=json"])
         .env("CARGO_TARGET_DIR", target());
     let output = cargo.output().map_err(|e| format!("cargo: {e}"))?;
     let said = String::from_utf8_lossy(&output.stdout);
