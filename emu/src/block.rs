@@ -1,16 +1,17 @@
 //! Basic blocks: decoded instructions kept beside the CPU, found by physical address and mode.
 //!
 //! A block ends at the page end at the latest; an instruction across two pages is a block of its
-//! own that is not kept. Blocks of a page die when a write touches the bytes they came from.
+//! own. Blocks of a page die when a write touches the bytes they came from.
 
-use crate::cpu::{CodeSize, CodeWrite, Mode};
+use crate::cpu::{CodeSize, CodeWrite, Forget, Mode};
 use crate::decode::Insn;
 use crate::map::Map;
 
 /// Names a block in the arena; a dropped block's name may be used again, with another generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BlockId {
-    index: u32,
+    /// Its place in the arena.
+    pub index: u32,
     generation: u32,
 }
 
@@ -18,24 +19,24 @@ pub(crate) struct BlockId {
 #[derive(Clone, Copy, Debug)]
 struct Link {
     /// Distance of the successor's RIP from this block's.
-    delta: u64,
-    /// The successor's linear RIP, if it lies in another page.
-    rip: u64,
+    delta: i32,
     to: u32,
     /// When it was found so; [`ALWAYS`] in the same page.
     epoch: u32,
 }
 
-/// No two canonical addresses are this far apart.
 const UNLINKED: Link = Link {
-    delta: 1 << 63,
-    rip: 0,
+    delta: 0,
     to: 0,
-    epoch: ALWAYS,
+    epoch: NEVER,
 };
 
 /// The epoch of what no change of translations makes stale.
 const ALWAYS: u32 = u32::MAX;
+/// An epoch that does not come.
+const NEVER: u32 = u32::MAX - 1;
+/// Epochs of what leads to global pages are odd, others even.
+const EPOCHS: [u32; 2] = [0, 1];
 
 /// A straight run of instructions; conditional branches may leave it early. What the loop looks at
 /// lies in one cache line.
@@ -43,15 +44,47 @@ const ALWAYS: u32 = u32::MAX;
 pub(crate) struct Block {
     /// The instructions.
     pub insns: Box<[Insn]>,
+    links: [Link; 3],
+    generation: u32,
+    /// The linear RIP it was entered at when links to other pages were made: they hold for it only.
+    linear: u64,
+}
+
+const _: () = assert!(size_of::<Block>() == 64);
+
+/// What a block was made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
     /// Where its first byte lies.
     pub physical: u64,
-    generation: u32,
-    /// Length in bytes.
-    pub len: u16,
-    mode: Mode,
-    /// Successors in the same page may be linked: no instruction can have changed the mode.
-    linkable: bool,
-    links: [Link; 3],
+    /// The page, by its number, that its only instruction goes on in.
+    pub second: Option<u64>,
+    pub mode: Mode,
+    pub shape: Shape,
+}
+
+impl Origin {
+    /// The bytes it has in a page: physical address of the first, and how many.
+    fn part_in(&self, page: u64) -> (u64, u16) {
+        let left = 4096 - self.physical % 4096;
+        let first = left.min(u64::from(self.shape.len)) as u16;
+        if self.physical >> 12 == page {
+            (self.physical, first)
+        } else {
+            (page << 12, self.shape.len - first)
+        }
+    }
+
+    /// The pages it has bytes in.
+    pub(crate) fn pages(&self) -> impl Iterator<Item = u64> {
+        std::iter::once(self.physical >> 12).chain(self.second)
+    }
+
+    /// The 64-byte granules of a page that hold it.
+    pub(crate) fn granules_in(&self, page: u64) -> u64 {
+        let (physical, len) = self.part_in(page);
+        granules_of(physical, len)
+    }
 }
 
 /// What a block is found by.
@@ -100,24 +133,27 @@ pub(crate) enum Jump {
 /// All blocks of one processor.
 pub(crate) struct Blocks {
     arena: Vec<Block>,
+    /// Beside each block of the arena.
+    origins: Vec<Origin>,
     free: Vec<u32>,
     by_key: Map<Key, u32>,
     /// Blocks by guest page number.
     by_page: Map<u64, Vec<u32>>,
     jumps: Box<[Known; JUMPS]>,
-    /// Counts the times translations changed.
-    epoch: u32,
+    /// Counts by two the times translations changed: those that are not global, and global ones.
+    epochs: [u32; 2],
 }
 
 impl Default for Blocks {
     fn default() -> Self {
         Self {
             arena: Vec::new(),
+            origins: Vec::new(),
             free: Vec::new(),
             by_key: Map::default(),
             by_page: Map::default(),
             jumps: Box::new([NOWHERE; JUMPS]),
-            epoch: 0,
+            epochs: EPOCHS,
         }
     }
 }
@@ -127,9 +163,23 @@ fn jump_slot(rip: u64) -> usize {
 }
 
 impl Blocks {
+    /// The block at a place that [`BlockId::index`] or [`Blocks::linked`] gave.
     #[inline(always)]
-    pub(crate) fn get(&self, id: BlockId) -> &Block {
-        &self.arena[id.index as usize]
+    pub(crate) fn at(&self, index: u32) -> &Block {
+        &self.arena[index as usize]
+    }
+
+    /// The name of the block at a place.
+    pub(crate) fn id(&self, index: u32) -> BlockId {
+        BlockId {
+            index,
+            generation: self.at(index).generation,
+        }
+    }
+
+    /// What a block was made of.
+    pub(crate) fn origin(&self, id: BlockId) -> &Origin {
+        &self.origins[id.index as usize]
     }
 
     fn alive(&self, id: BlockId) -> bool {
@@ -138,39 +188,72 @@ impl Blocks {
             .is_some_and(|b| b.generation == id.generation)
     }
 
-    /// The block that followed `from` last time it ended `delta` bytes on, at linear RIP `rip`.
+    /// The place of the block that followed this one, entered at linear RIP `linear`, last time it
+    /// ended `delta` bytes on.
     #[inline(always)]
-    pub(crate) fn linked(&self, from: BlockId, delta: u64, rip: u64) -> Option<BlockId> {
-        let links = &self.get(from).links;
-        let link = links.iter().find(|l| l.delta == delta)?;
-        let holds = link.epoch == ALWAYS || link.epoch == self.epoch && link.rip == rip;
-        holds.then(|| BlockId {
-            index: link.to,
-            generation: self.arena[link.to as usize].generation,
-        })
+    pub(crate) fn linked(
+        &self,
+        from: &Block,
+        delta: u64,
+        linear: impl FnOnce() -> u64,
+    ) -> Option<u32> {
+        let link = from
+            .links
+            .iter()
+            .find(|link| i64::from(link.delta) as u64 == delta)?;
+        let holds =
+            link.epoch == ALWAYS || self.epochs.contains(&link.epoch) && from.linear == linear();
+        holds.then_some(link.to)
     }
 
-    /// Remembers that `to`, in the same mode, followed `from` at `delta` and linear RIP `rip`; whether
-    /// it lies in the same page. Links inside a page die with what they lead to, see
-    /// [`Blocks::drop_written`], others with the epoch.
-    pub(crate) fn link(&mut self, from: BlockId, delta: u64, to: BlockId, at: Target) {
+    /// Remembers that `to`, in the same mode, followed `from`, entered at linear RIP `linear`, at
+    /// `delta`; whether its pages are `global`. Links inside a page die with what they lead to, see [`Blocks::drop_written`], others
+    /// with the epoch.
+    pub(crate) fn link(
+        &mut self,
+        from: BlockId,
+        linear: u64,
+        delta: u64,
+        to: BlockId,
+        global: bool,
+    ) {
+        let Ok(near) = i32::try_from(delta as i64) else {
+            return;
+        };
         if !self.alive(from) || !self.alive(to) {
             return;
         }
-        let (page, mode) = (self.get(to).physical >> 12, self.get(to).mode);
-        let epoch = if at.same_page { ALWAYS } else { self.epoch };
-        let block = &mut self.arena[from.index as usize];
-        let fits = block.linkable && (!at.same_page || block.physical >> 12 == page);
-        if fits && block.mode == mode {
-            let stale = block.links.iter().position(|l| l.delta == delta);
-            block.links[..=stale.unwrap_or(2)].rotate_right(1);
-            block.links[0] = Link {
-                delta,
-                rip: at.rip,
-                to: to.index,
-                epoch,
-            };
+        let origins = [from, to].map(|id| self.origins[id.index as usize]);
+        if !origins[0].shape.linkable || origins[0].mode != origins[1].mode {
+            return;
         }
+        let same_page = linear >> 12 == linear.wrapping_add(delta) >> 12;
+        if same_page && origins[0].physical >> 12 != origins[1].physical >> 12 {
+            return;
+        }
+        // What goes on in another page is not in the same one.
+        let same_page = same_page && origins[1].second.is_none();
+        let epoch = if same_page {
+            ALWAYS
+        } else {
+            self.epochs[usize::from(global)]
+        };
+        let block = &mut self.arena[from.index as usize];
+        if !same_page && block.linear != linear {
+            block.linear = linear;
+            for link in &mut block.links {
+                if link.epoch != ALWAYS {
+                    *link = UNLINKED;
+                }
+            }
+        }
+        let stale = block.links.iter().position(|link| link.delta == near);
+        block.links[..=stale.unwrap_or(2)].rotate_right(1);
+        block.links[0] = Link {
+            delta: near,
+            to: to.index,
+            epoch,
+        };
     }
 
     /// Where this linear RIP led last time.
@@ -179,61 +262,54 @@ impl Blocks {
         let known = &self.jumps[jump_slot(rip)];
         if known.rip != rip || known.mode != mode || !self.alive(known.to) {
             Jump::Unknown
-        } else if known.epoch == self.epoch {
+        } else if self.epochs.contains(&known.epoch) {
             Jump::To(known.to)
         } else {
             Jump::Stale(known.to)
         }
     }
 
-    /// Remembers where linear RIP `rip` leads.
-    pub(crate) fn set_jump(&mut self, rip: u64, mode: Mode, to: BlockId) {
+    /// Remembers where linear RIP `rip` leads; whether to `global` pages.
+    pub(crate) fn set_jump(&mut self, rip: u64, mode: Mode, to: BlockId, global: bool) {
         self.jumps[jump_slot(rip)] = Known {
             rip,
             to,
             mode,
-            epoch: self.epoch,
+            epoch: self.epochs[usize::from(global)],
         };
     }
 
     /// Translations of code addresses changed: the jump cache is stale, and links between pages.
-    pub(crate) fn forget_jumps(&mut self) {
-        self.epoch += 1;
+    pub(crate) fn forget_jumps(&mut self, which: Forget) {
+        if which != Forget::None {
+            self.epochs[0] += 2;
+        }
+        if which == Forget::All {
+            self.epochs[1] += 2;
+        }
         // Entries must not seem new again.
-        if self.epoch == ALWAYS {
+        if self.epochs.iter().any(|&epoch| epoch >= NEVER - 1) {
             self.clear_all();
-            self.epoch = 0;
+            self.epochs = EPOCHS;
         }
     }
 
     /// The block at a physical address.
     pub(crate) fn find(&self, physical: u64, mode: Mode) -> Option<BlockId> {
         let &index = self.by_key.get(&(physical, mode))?;
-        Some(BlockId {
-            index,
-            generation: self.arena[index as usize].generation,
-        })
+        Some(self.id(index))
     }
 
     /// Keeps a block.
-    pub(crate) fn insert(
-        &mut self,
-        physical: u64,
-        mode: Mode,
-        insns: Vec<Insn>,
-        shape: Shape,
-    ) -> BlockId {
+    pub(crate) fn insert(&mut self, insns: Vec<Insn>, origin: Origin) -> BlockId {
         if self.by_key.len() >= MOST_BLOCKS {
             self.clear();
         }
         let block = Block {
             insns: insns.into_boxed_slice(),
             links: [UNLINKED; 3],
-            len: shape.len,
-            linkable: shape.linkable,
             generation: 0,
-            physical,
-            mode,
+            linear: 0,
         };
         let index = match self.free.pop() {
             Some(index) => {
@@ -243,19 +319,20 @@ impl Blocks {
                     generation,
                     ..block
                 };
+                self.origins[index as usize] = origin;
                 index
             }
             None => {
                 self.arena.push(block);
+                self.origins.push(origin);
                 self.arena.len() as u32 - 1
             }
         };
-        self.by_key.insert((physical, mode), index);
-        self.by_page.entry(physical >> 12).or_default().push(index);
-        BlockId {
-            index,
-            generation: self.arena[index as usize].generation,
+        self.by_key.insert((origin.physical, origin.mode), index);
+        for page in origin.pages() {
+            self.by_page.entry(page).or_default().push(index);
         }
+        self.id(index)
     }
 
     fn drop_block(&mut self, index: u32) {
@@ -263,7 +340,8 @@ impl Blocks {
         block.generation = block.generation.wrapping_add(1) & 0x7FFF_FFFF;
         block.insns = Box::default();
         block.links = [UNLINKED; 3];
-        self.by_key.remove(&(block.physical, block.mode));
+        let origin = self.origins[index as usize];
+        self.by_key.remove(&(origin.physical, origin.mode));
         self.free.push(index);
     }
 
@@ -277,17 +355,19 @@ impl Blocks {
         let (first, end) = (write.address, write.address + write.len);
         let mut granules = 0;
         list.retain(|&index| {
-            let block = &self.arena[index as usize];
-            let (from, to) = (block.physical, block.physical + u64::from(block.len));
-            if from < end && first < to {
+            let origin = self.origins[index as usize];
+            let (from, len) = origin.part_in(page);
+            if from < end && first < from + u64::from(len) {
                 self.drop_block(index);
+                // The list of this page is not in its place now.
+                origin.pages().for_each(|page| self.unlist(index, page));
                 return false;
             }
-            granules |= granules_of(from, block.len);
+            granules |= granules_of(from, len);
             true
         });
         // Links from other pages to what is gone die with the epoch; those inside the page do not.
-        self.forget_jumps();
+        self.forget_jumps(Forget::All);
         for &index in &list {
             self.arena[index as usize].links = [UNLINKED; 3];
         }
@@ -297,10 +377,23 @@ impl Blocks {
         granules
     }
 
+    /// Drops a block: its second page is another now.
+    pub(crate) fn drop_crossing(&mut self, id: BlockId) {
+        let origin = *self.origin(id);
+        self.drop_block(id.index);
+        origin.pages().for_each(|page| self.unlist(id.index, page));
+    }
+
+    fn unlist(&mut self, index: u32, page: u64) {
+        if let Some(list) = self.by_page.get_mut(&page) {
+            list.retain(|&other| other != index);
+        }
+    }
+
     /// Drops everything; names handed out before are dead.
     pub(crate) fn clear(&mut self) {
         self.clear_all();
-        self.forget_jumps();
+        self.forget_jumps(Forget::All);
     }
 
     fn clear_all(&mut self) {
@@ -313,19 +406,12 @@ impl Blocks {
     }
 }
 
-/// Where a block that is linked to begins.
-#[derive(Clone, Copy)]
-pub(crate) struct Target {
-    /// Its linear RIP.
-    pub rip: u64,
-    /// In the linear page of the block that leads to it.
-    pub same_page: bool,
-}
-
 /// What a block's end is like.
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
+    /// Length in bytes.
     pub len: u16,
+    /// Successors may be linked: no instruction can have changed the mode.
     pub linkable: bool,
 }
 

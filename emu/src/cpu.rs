@@ -22,6 +22,10 @@ pub const RIP: usize = 16;
 /// Index of a register that is always zero: the base or index of an address that has none.
 pub const ZERO: usize = 17;
 
+/// Index of the first segment base in the register file, where it can stand for the base or index of
+/// an address; the others follow in the order of [`Seg`].
+pub const BASES: usize = 24;
+
 /// A rule failed: the cause lies in [`Cpu`]. Zero-sized, so that a rule's result is one byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Raised;
@@ -65,6 +69,18 @@ pub struct Mode {
     pub user: bool,
 }
 
+/// Which jumps no longer lead where they did, because translations of code addresses changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Forget {
+    /// All stand.
+    #[default]
+    None,
+    /// Those to pages that are not global.
+    NonGlobal,
+    /// All.
+    All,
+}
+
 /// A write that hit translated code: dropped by the loop at the instruction boundary.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CodeWrite {
@@ -100,10 +116,10 @@ fn bounds(segment: &Segment) -> (u64, u64) {
 /// One virtual processor.
 #[repr(C)]
 pub struct Cpu {
+    /// General registers, [`RIP`], [`ZERO`], and from [`BASES`] on the segments' bases: zero for ES,
+    /// CS, SS, DS in 64-bit mode.
     pub(crate) regs: [u64; 32],
     pub(crate) flags: Flags,
-    /// Segment bases, in the order of [`Seg`]; zero for ES, CS, SS, DS in 64-bit mode.
-    pub(crate) bases: [u64; 8],
     /// For each segment the end (exclusive) of the offsets that may be read without a second look;
     /// 0 where each access needs one (unusable, wrong type, expand-down).
     pub(crate) read_bounds: [u64; 8],
@@ -164,8 +180,8 @@ pub struct Cpu {
     pub(crate) code_writes: Vec<CodeWrite>,
     /// [`CpuIo::pending`] may show something: the board has signalled since it was last empty.
     pub(crate) events_possible: bool,
-    /// The jump cache and links are stale: a translation of code addresses changed.
-    pub(crate) forget_jumps: bool,
+    /// Which jumps, remembered by the loop, are stale.
+    pub(crate) forget_jumps: Forget,
     /// Instructions retired when the present run of instructions began; see [`Cpu::tsc`].
     pub(crate) retired: u64,
     /// IRET or a task switch has just loaded RF: it holds for the next instruction.
@@ -188,7 +204,6 @@ impl Cpu {
         let mut cpu = Self {
             regs: [0; 32],
             flags: Flags::default(),
-            bases: [0; 8],
             read_bounds: [0; 8],
             write_bounds: [0; 8],
             linear_mask: u64::from(u32::MAX),
@@ -235,7 +250,7 @@ impl Cpu {
             code_pages: Map::default(),
             code_writes: Vec::new(),
             events_possible: true,
-            forget_jumps: false,
+            forget_jumps: Forget::None,
             retired: 0,
             keep_resume_flag: false,
             single_step: false,
@@ -409,12 +424,12 @@ impl Cpu {
         } else {
             u64::from(u32::MAX)
         };
-        for (base, segment) in self.bases.iter_mut().zip(&self.segments) {
+        for (base, segment) in self.regs[BASES..].iter_mut().zip(&self.segments) {
             *base = segment.base;
         }
         if code64 {
             for seg in [Seg::Es, Seg::Cs, Seg::Ss, Seg::Ds] {
-                self.bases[seg as usize] = 0;
+                self.regs[BASES + seg as usize] = 0;
             }
         }
         let flat = |seg: Seg| {
@@ -436,6 +451,12 @@ impl Cpu {
         self.update_privilege();
     }
 
+    /// What is added to an offset in a segment, in the order of [`Seg`].
+    #[inline(always)]
+    pub(crate) fn base(&self, seg: usize) -> u64 {
+        self.regs[BASES + (seg & 7)]
+    }
+
     pub(crate) fn update_privilege(&mut self) {
         let ac = self.system_flags.contains(RFlags::AC);
         self.privilege = match (self.cpl == 3, ac) {
@@ -449,24 +470,28 @@ impl Cpu {
     /// Drops all cached translations.
     pub(crate) fn flush_tlb(&mut self) {
         self.tlb.flush();
-        self.translations_changed();
+        self.translations_changed(Forget::All);
     }
 
     /// Drops cached translations but those of global pages.
     pub(crate) fn flush_tlb_non_global(&mut self) {
         self.tlb.flush_non_global();
-        self.translations_changed();
+        self.translations_changed(Forget::NonGlobal);
     }
 
     /// Drops cached translations of one page.
     pub(crate) fn flush_tlb_page(&mut self, linear: u64) {
+        let fetched = self.tlb.fetched_from(linear);
         self.tlb.flush_page(linear);
-        self.translations_changed();
+        if fetched {
+            self.tlb.jumps_forgotten();
+            self.translations_changed(Forget::All);
+        }
     }
 
-    /// The jump cache is stale: the loop clears it before the next block.
-    fn translations_changed(&mut self) {
-        self.forget_jumps = true;
+    /// Jumps are to be forgotten: the loop does that before the next block.
+    fn translations_changed(&mut self, forget: Forget) {
+        self.forget_jumps = self.forget_jumps.max(forget);
         self.recheck_events();
     }
 

@@ -6,7 +6,7 @@ use iced_x86::{
 
 use crate::arch::cpuid::{CpuModel, Feature};
 use crate::arch::segment::Seg;
-use crate::cpu::{CodeSize, Cpu, Mode, RIP, Raised, ZERO};
+use crate::cpu::{BASES, CodeSize, Cpu, Mode, RIP, Raised, ZERO};
 use crate::insn::{self, End, Row};
 use crate::width::HIGH_BYTE;
 
@@ -346,6 +346,9 @@ fn compact(
         operand(&mut insn, iced, k);
     }
     memory(&mut insn, iced, mode);
+    if row.folds {
+        fold_base(&mut insn, iced);
+    }
     let flag = |on: bool, bit: u8| if on { bit } else { 0 };
     insn.step = (row.select)(iced);
     let repeats =
@@ -447,6 +450,39 @@ fn memory(insn: &mut Insn, iced: &Instruction, mode: Mode) {
     let flat = mode.code == CodeSize::Bits64 || mode.flat && matches!(seg, 0 | 2 | 3);
     let scale = iced.memory_index_scale().trailing_zeros() as u8;
     insn.address = scale | seg << 2 | size << 5 | u8::from(!flat) << 7;
+}
+
+/// Whether the memory operand, if there is one, is reached by its 64-bit address alone: no mask, and
+/// no segment base but one that can be folded ([`Row::folds`]). In 64-bit code, so that the stack is
+/// too.
+pub(crate) fn is_flat(iced: &Instruction) -> bool {
+    let (base, index) = (iced.memory_base(), iced.memory_index());
+    let wide = match base.size().max(index.size()) {
+        0 => iced.memory_displ_size() != 4,
+        size => size == 8,
+    };
+    let free = base == Register::None || index == Register::None;
+    iced.code_size() == iced_x86::CodeSize::Code64 && wide && (free || !has_base(iced))
+}
+
+/// Whether the memory operand lies in FS or GS, whose bases count in 64-bit mode.
+pub(crate) fn has_base(iced: &Instruction) -> bool {
+    matches!(iced.memory_segment(), Register::FS | Register::GS)
+}
+
+/// Makes the base of FS or GS a part of the address, in the place of a register that is not there.
+fn fold_base(insn: &mut Insn, iced: &Instruction) {
+    if !has_base(iced) || !is_flat(iced) {
+        return;
+    }
+    let base = (BASES + insn.seg()) as u8;
+    if iced.memory_index() == Register::None {
+        insn.index = base;
+        insn.address &= !3;
+    } else {
+        insn.base = base;
+    }
+    insn.address = insn.address & !(7 << 2) | (Seg::Ds as u8) << 2;
 }
 
 /// The memory operand's segment. 64-bit mode ignores overrides by ES, CS, SS and DS: what is left is

@@ -12,7 +12,7 @@ use crate::arch::cpuid::CpuModel;
 use crate::arch::exception::{DB, Exception};
 use crate::arch::segment::Seg;
 use crate::attention::{Attention, Signals};
-use crate::block::{BlockId, Blocks, Jump, Shape, Target, granules_of};
+use crate::block::{BlockId, Blocks, Jump, Origin, Shape};
 use crate::cpu::{Cause, CodeSize, CodeWrite, Cpu, RIP, Raised};
 use crate::decode::{DecodeError, Decoded, Insn, MAX_LEN, Step, cut_off, decode, shortened};
 use crate::event::Delivered;
@@ -125,12 +125,10 @@ impl Engine {
         {
             return stop;
         }
-        let mut next = None;
-        // The block that has just ended and the RIP it began at, to link it with what follows.
-        let mut ended: Option<(BlockId, u64)> = None;
+        let mut ended = None;
         loop {
             if self.cpu.attention.any() || self.cpu.retired >= self.limit {
-                (next, ended) = (None, None);
+                ended = None;
                 if let Some(stop) = self.attend() {
                     return stop;
                 }
@@ -141,25 +139,28 @@ impl Engine {
                     continue;
                 }
             }
-            let id = match next {
-                Some(id) => id,
-                None => match self.next_block(ended.take()) {
-                    Some(id) => id,
-                    None => continue,
-                },
-            };
-            let block = self.blocks.get(id);
+            if let Some(id) = self.next_block(ended.take()) {
+                ended = self.run_linked(id.index);
+            }
+        }
+    }
+
+    /// Runs the block at a place and those linked with it, until there is something to attend to
+    /// or a link is missing: then returns the block that has ended, to be linked with what follows,
+    /// and the RIP it began at.
+    #[inline(always)]
+    fn run_linked(&mut self, mut index: u32) -> Option<(BlockId, u64)> {
+        loop {
+            let block = self.blocks.at(index);
             let count = block.insns.len();
-            if self.limit - self.cpu.retired < count as u64 {
-                next = None;
-                self.run_part(id);
-                continue;
+            if self.cpu.retired + count as u64 > self.limit {
+                self.run_part(index);
+                return None;
             }
             let rip = self.cpu.regs[RIP];
             if self.cpu.run_insns(&block.insns).is_err() {
-                next = None;
-                self.stopped_at(id, count - self.cpu.left);
-                continue;
+                self.stopped_at(index, count - self.cpu.left);
+                return None;
             }
             self.cpu.retired += (count - self.cpu.left) as u64;
             if self.cpu.left != 0 {
@@ -169,12 +170,14 @@ impl Engine {
             {
                 self.cpu.regs[RIP] = self.cpu.next_rip(last);
             }
-            let now = self.cpu.regs[RIP];
-            next = self
-                .blocks
-                .linked(id, now.wrapping_sub(rip), self.cpu.linear_rip());
-            if next.is_none() {
-                ended = Some((id, rip));
+            let delta = self.cpu.regs[RIP].wrapping_sub(rip);
+            let linear = || self.cpu.linear_rip_at(rip);
+            match self.blocks.linked(block, delta, linear) {
+                Some(next) => index = next,
+                None => return Some((self.blocks.id(index), rip)),
+            }
+            if self.cpu.attention.any() {
+                return None;
             }
         }
     }
@@ -213,28 +216,44 @@ impl Engine {
 
     #[cold]
     fn inside_limit(&self, id: BlockId) -> bool {
-        let last = self.cpu.regs[RIP] + u64::from(self.blocks.get(id).len) - 1;
+        let last = self.cpu.regs[RIP] + u64::from(self.blocks.origin(id).shape.len) - 1;
         last <= u64::from(self.cpu.segment(Seg::Cs).limit)
     }
 
     /// Links two blocks. With a CS limit to check, blocks stay unlinked, so that every entry is
     /// checked.
     fn link(&mut self, from: BlockId, from_rip: u64, to: BlockId) {
-        let delta = self.cpu.regs[RIP].wrapping_sub(from_rip);
-        let rip = self.cpu.linear_rip();
         if !self.cpu.code_limit_checked() {
-            let same_page = self.cpu.linear_rip_at(from_rip) >> 12 == rip >> 12;
-            self.blocks.link(from, delta, to, Target { rip, same_page });
+            let delta = self.cpu.regs[RIP].wrapping_sub(from_rip);
+            let linear = self.cpu.linear_rip_at(from_rip);
+            let global = self.leads_to_global(self.cpu.linear_rip(), to);
+            self.blocks.link(from, linear, delta, to, global);
         }
     }
 
     /// The block a jump led to before translations changed, if it still leads there.
     fn refreshed(&mut self, linear: u64, id: BlockId) -> Option<BlockId> {
-        if self.cpu.cached_code(linear) != Some(self.blocks.get(id).physical) {
+        let Origin {
+            physical, second, ..
+        } = *self.blocks.origin(id);
+        if second.is_some() || self.cpu.cached_code(linear) != Some(physical) {
             return self.find_block(linear);
         }
-        self.blocks.set_jump(linear, self.cpu.mode, id);
+        self.remember(linear, id);
         Some(id)
+    }
+
+    /// Remembers that a jump to `linear` leads to a block.
+    fn remember(&mut self, linear: u64, id: BlockId) {
+        let global = self.leads_to_global(linear, id);
+        self.blocks.set_jump(linear, self.cpu.mode, id, global);
+    }
+
+    /// Whether a block at `linear` lies in global pages.
+    fn leads_to_global(&self, linear: u64, id: BlockId) -> bool {
+        let crosses = self.blocks.origin(id).second.is_some();
+        self.cpu.code_is_global(linear)
+            && (!crosses || self.cpu.code_is_global(self.cpu.next_page(linear)))
     }
 
     #[inline(never)]
@@ -253,27 +272,77 @@ impl Engine {
                 return None;
             }
         };
-        let found = self.blocks.find(physical, mode).or_else(|| {
-            let bytes = self.cpu.code_bytes(physical);
-            if bytes.device {
-                return None;
-            }
-            let (insns, shape) = self.translate(bytes.as_slice())?;
-            self.cpu
-                .hold_code(physical, granules_of(physical, shape.len));
-            Some(self.blocks.insert(physical, mode, insns, shape))
-        });
+        let found = self
+            .blocks
+            .find(physical, mode)
+            .filter(|&id| self.still_crosses(linear, id))
+            .or_else(|| self.new_block(linear, physical));
         let Some(id) = found else {
             self.step_one();
             return None;
         };
-        self.blocks.set_jump(linear, mode, id);
+        self.remember(linear, id);
         Some(id)
     }
 
-    /// Decodes a block from `bytes`, which end with the page; `None` if not even one instruction
-    /// is whole or valid.
-    fn translate(&mut self, bytes: &[u8]) -> Option<(Vec<Insn>, Shape)> {
+    /// Whether a block that goes on in a second page still does so in the same one; drops it if not.
+    fn still_crosses(&mut self, linear: u64, id: BlockId) -> bool {
+        let Some(second) = self.blocks.origin(id).second else {
+            return true;
+        };
+        let now = self.cpu.code_address(self.cpu.next_page(linear));
+        let same = now.is_ok_and(|physical| physical >> 12 == second);
+        if !same {
+            self.blocks.drop_crossing(id);
+        }
+        same
+    }
+
+    /// Makes the block at an address; `None` if its first instruction must be run alone: it lies in
+    /// a device, or is not whole or valid.
+    fn new_block(&mut self, linear: u64, physical: u64) -> Option<BlockId> {
+        let code = self.cpu.code_bytes(physical);
+        if code.device {
+            return None;
+        }
+        let bytes = code.as_slice();
+        let (second, (insns, shape)) = match self.translate(bytes, MOST_INSNS) {
+            Some(whole) => (None, whole),
+            None if self.is_cut_off(bytes) => {
+                let second = self.cpu.code_address(self.cpu.next_page(linear)).ok()?;
+                let rest = self.cpu.code_bytes(second);
+                if rest.device {
+                    return None;
+                }
+                let mut both = [0; 2 * MAX_LEN];
+                both[..bytes.len()].copy_from_slice(bytes);
+                both[bytes.len()..][..MAX_LEN].copy_from_slice(&rest.as_slice()[..MAX_LEN]);
+                let crossing = self.translate(&both[..bytes.len() + MAX_LEN], 1)?;
+                (Some(second >> 12), crossing)
+            }
+            None => return None,
+        };
+        let origin = Origin {
+            physical,
+            second,
+            mode: self.cpu.mode,
+            shape,
+        };
+        for page in origin.pages() {
+            self.cpu.hold_code(page << 12, origin.granules_in(page));
+        }
+        Some(self.blocks.insert(insns, origin))
+    }
+
+    /// Whether `bytes`, which end with the page, end before the instruction does.
+    fn is_cut_off(&self, bytes: &[u8]) -> bool {
+        let decoded = decode(&self.cpu.model, self.cpu.mode, bytes, 0);
+        bytes.len() < MAX_LEN && matches!(decoded, Err(DecodeError::MoreBytes))
+    }
+
+    /// Decodes a block of up to `most` instructions from `bytes`, which end with the page; `None` if
+    /// not even one is whole or valid.
+    fn translate(&mut self, bytes: &[u8], most: usize) -> Option<(Vec<Insn>, Shape)> {
         let mut insns: Vec<Insn> = Vec::new();
         let mut before = None;
         let mut offset = 0;
@@ -282,7 +351,7 @@ impl Engine {
             linkable: true,
         };
         let start = self.cpu.linear_rip();
-        while insns.len() < MOST_INSNS {
+        while insns.len() < most {
             if self
                 .cpu
                 .debugger
@@ -329,14 +398,14 @@ impl Engine {
 
     /// Runs the instructions of a block that are left until the limit.
     #[cold]
-    fn run_part(&mut self, id: BlockId) {
-        let count = (self.limit - self.cpu.retired) as usize;
-        let block = self.blocks.get(id);
+    fn run_part(&mut self, index: u32) {
+        let count = self.limit.saturating_sub(self.cpu.retired) as usize;
+        let block = self.blocks.at(index);
         let insns = &block.insns[..count.min(block.insns.len())];
         let Some(last) = insns.last() else { return };
         if self.cpu.run_insns(insns).is_err() {
             let at = insns.len() - self.cpu.left;
-            return self.stopped_at(id, at);
+            return self.stopped_at(index, at);
         }
         self.cpu.retired += (insns.len() - self.cpu.left) as u64;
         if std::mem::take(&mut self.cpu.left) == 0 && !last.has(Insn::BRANCHES) {
@@ -346,8 +415,8 @@ impl Engine {
 
     /// Instruction `at` of a block raised: everything before it has retired.
     #[cold]
-    fn stopped_at(&mut self, id: BlockId, at: usize) {
-        let insn = self.blocks.get(id).insns[at];
+    fn stopped_at(&mut self, index: u32, at: usize) {
+        let insn = self.blocks.at(index).insns[at];
         self.cpu.left = 0;
         self.cpu.retired += at as u64;
         match self.cpu.cause {
@@ -557,9 +626,8 @@ impl Engine {
         if signals.contains(Signals::CODE) {
             self.drop_device_writes();
         }
-        if std::mem::take(&mut self.cpu.forget_jumps) {
-            self.blocks.forget_jumps();
-        }
+        self.blocks
+            .forget_jumps(std::mem::take(&mut self.cpu.forget_jumps));
         if self.cpu.activity == Activity::Shutdown {
             return Some(Stop::TripleFault);
         }
@@ -705,8 +773,13 @@ impl Cpu {
         self.linear_rip_at(self.regs[RIP])
     }
 
+    /// The linear address of the page after that of `linear`.
+    fn next_page(&self, linear: u64) -> u64 {
+        ((linear | 0xFFF) + 1) & self.linear_mask
+    }
+
     fn linear_rip_at(&self, rip: u64) -> u64 {
-        self.bases[Seg::Cs as usize].wrapping_add(rip) & self.linear_mask
+        self.base(Seg::Cs as usize).wrapping_add(rip) & self.linear_mask
     }
 
     /// 16, 32 or 64: the code segment's default size.

@@ -39,6 +39,8 @@ pub(crate) struct Mem;
 /// a cause, and nothing has happened: the step then runs the rule again with [`Mem`]. The fast step
 /// calls nothing, so it saves no registers.
 pub(crate) struct Fast;
+/// As [`Fast`], in 64-bit code by a 64-bit address in a segment whose base is 0.
+pub(crate) struct Flat;
 /// The memory operand under LOCK.
 pub(crate) struct Locked;
 /// The immediate.
@@ -91,6 +93,13 @@ impl Source for Fast {
     }
 }
 
+impl Source for Flat {
+    #[inline(always)]
+    fn read<W: Raw>(cpu: &mut Cpu, i: &Insn) -> Result<W, Raised> {
+        cpu.load_flat(i)
+    }
+}
+
 impl Dest for Fast {
     #[inline(always)]
     fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, value: W) -> Result<(), Raised> {
@@ -99,6 +108,17 @@ impl Dest for Fast {
     #[inline(always)]
     fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised> {
         cpu.modify_fast(i, f)
+    }
+}
+
+impl Dest for Flat {
+    #[inline(always)]
+    fn write<W: Raw>(cpu: &mut Cpu, i: &Insn, value: W) -> Result<(), Raised> {
+        cpu.store_flat(i, value)
+    }
+    #[inline(always)]
+    fn modify<W: Raw>(cpu: &mut Cpu, i: &Insn, f: impl Fn(W) -> W) -> Result<(W, W), Raised> {
+        cpu.modify_flat(i, f)
     }
 }
 
@@ -123,6 +143,18 @@ impl Stack for Fast {
     #[inline(always)]
     fn load<W: Raw>(cpu: &mut Cpu, offset: u64) -> Result<W, Raised> {
         cpu.load_stack_fast(offset)
+    }
+}
+
+impl Stack for Flat {
+    const FAST: bool = true;
+    #[inline(always)]
+    fn push<W: Raw>(cpu: &mut Cpu, value: W) -> Result<(), Raised> {
+        cpu.push_flat(value)
+    }
+    #[inline(always)]
+    fn load<W: Raw>(cpu: &mut Cpu, offset: u64) -> Result<W, Raised> {
+        cpu.load_stack_flat(offset)
     }
 }
 
@@ -182,24 +214,31 @@ macro_rules! step {
 }
 pub(crate) use step;
 
-/// The step of a rule with a memory operand: with [`Fast`], and where that fails, with [`Mem`].
+/// The step of a rule with a memory operand or the stack: with [`Flat`] or [`Fast`], and where that
+/// fails, with [`Mem`].
 macro_rules! memory_step {
-    ($rule:ident<$($t:ty),*> $(($before:ty))? Mem $(($after:ty))?) => {
-        |cpu, insn, left| {
-            use $crate::insn::form::{Fast, Mem};
-            match $rule::<$($t,)* $($before,)? Fast $(, $after)?>(cpu, insn) {
-                Ok(()) => $crate::insn::next(cpu, left),
-                Err(_) => $crate::insn::go_on_slowly(
-                    cpu,
-                    insn,
-                    left,
-                    $rule::<$($t,)* $($before,)? Mem $(, $after)?>,
-                ),
-            }
+    ($i:expr, $rule:ident<$($t:ty),*> $(($before:ty))? Mem $(($after:ty))?) => {{
+        use $crate::insn::form::{Fast, Flat, Mem, step_or};
+        const SLOWLY: $crate::decode::Rule = $rule::<$($t,)* $($before,)? Mem $(, $after)?>;
+        if $crate::decode::is_flat($i) {
+            step_or!($rule::<$($t,)* $($before,)? Flat $(, $after)?>, SLOWLY)
+        } else {
+            step_or!($rule::<$($t,)* $($before,)? Fast $(, $after)?>, SLOWLY)
+        }
+    }};
+}
+pub(crate) use memory_step;
+
+/// The step of a rule that may fail without a cause; another rule then says what happens.
+macro_rules! step_or {
+    ($rule:expr, $slowly:expr) => {
+        |cpu, insn, left| match $rule(cpu, insn) {
+            Ok(()) => $crate::insn::next(cpu, left),
+            Err(_) => $crate::insn::go_on_slowly(cpu, insn, left, $slowly),
         }
     };
 }
-pub(crate) use memory_step;
+pub(crate) use step_or;
 
 /// A row of the table: `row!(shape: rule<types>, [codes])`, with [`Row::ends`](super::Row::ends)
 /// behind it when the block must end after the instruction. Shapes:
@@ -218,6 +257,7 @@ macro_rules! row {
         $crate::insn::Row {
             codes: &[$(iced_x86::Code::$code),*],
             select: $select,
+            folds: false,
             end: $crate::insn::End::No,
         }
     };
@@ -226,14 +266,15 @@ macro_rules! row {
             use $crate::insn::form::{memory_step, step, Imm, Kind, Locked, Reg, kind};
             match (kind(i, 0), kind(i, 1)) {
                 (Kind::Reg, Kind::Reg) => step!($rule::<$($t,)* Reg<0>, Reg<1>>),
-                (Kind::Reg, Kind::Mem | Kind::Locked) => memory_step!($rule<$($t),*> (Reg<0>) Mem),
+                (Kind::Reg, Kind::Mem | Kind::Locked) => memory_step!(i, $rule<$($t),*> (Reg<0>) Mem),
                 (Kind::Reg, Kind::Imm) => step!($rule::<$($t,)* Reg<0>, Imm>),
                 (Kind::Locked, Kind::Imm) => step!($rule::<$($t,)* Locked, Imm>),
                 (Kind::Locked, _) => step!($rule::<$($t,)* Locked, Reg<1>>),
-                (_, Kind::Imm) => memory_step!($rule<$($t),*> Mem (Imm)),
-                (_, _) => memory_step!($rule<$($t),*> Mem (Reg<1>)),
+                (_, Kind::Imm) => memory_step!(i, $rule<$($t),*> Mem (Imm)),
+                (_, _) => memory_step!(i, $rule<$($t),*> Mem (Reg<1>)),
             }
         })
+        .folding()
     };
     (read2: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
@@ -241,11 +282,12 @@ macro_rules! row {
             match (kind(i, 0), kind(i, 1)) {
                 (Kind::Reg, Kind::Reg) => step!($rule::<$($t,)* Reg<0>, Reg<1>>),
                 (Kind::Reg, Kind::Imm) => step!($rule::<$($t,)* Reg<0>, Imm>),
-                (Kind::Reg, _) => memory_step!($rule<$($t),*> (Reg<0>) Mem),
-                (_, Kind::Imm) => memory_step!($rule<$($t),*> Mem (Imm)),
-                (_, _) => memory_step!($rule<$($t),*> Mem (Reg<1>)),
+                (Kind::Reg, _) => memory_step!(i, $rule<$($t),*> (Reg<0>) Mem),
+                (_, Kind::Imm) => memory_step!(i, $rule<$($t),*> Mem (Imm)),
+                (_, _) => memory_step!(i, $rule<$($t),*> Mem (Reg<1>)),
             }
         })
+        .folding()
     };
     (move_to: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(read2: $rule<$($t),*>, $codes)
@@ -256,9 +298,10 @@ macro_rules! row {
             match kind(i, 0) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<0>>),
                 Kind::Locked => step!($rule::<$($t,)* Locked>),
-                _ => memory_step!($rule<$($t),*> Mem),
+                _ => memory_step!(i, $rule<$($t),*> Mem),
             }
         })
+        .folding()
     };
     (read1: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
@@ -266,18 +309,20 @@ macro_rules! row {
             match kind(i, 0) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<0>>),
                 Kind::Imm => step!($rule::<$($t,)* Imm>),
-                _ => memory_step!($rule<$($t),*> Mem),
+                _ => memory_step!(i, $rule<$($t),*> Mem),
             }
         })
+        .folding()
     };
     (write1: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
             use $crate::insn::form::{memory_step, step, Kind, Reg, kind};
             match kind(i, 0) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<0>>),
-                _ => memory_step!($rule<$($t),*> Mem),
+                _ => memory_step!(i, $rule<$($t),*> Mem),
             }
         })
+        .folding()
     };
     (to_reg: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
@@ -285,25 +330,27 @@ macro_rules! row {
             match kind(i, 1) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<1>>),
                 Kind::Imm => step!($rule::<$($t,)* Imm>),
-                _ => memory_step!($rule<$($t),*> Mem),
+                _ => memory_step!(i, $rule<$($t),*> Mem),
             }
         })
+        .folding()
     };
     (to_reg2: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
             use $crate::insn::form::{memory_step, step, Kind, Reg, kind};
             match kind(i, 2) {
                 Kind::Reg => step!($rule::<$($t,)* Reg<2>>),
-                _ => memory_step!($rule<$($t),*> Mem),
+                _ => memory_step!(i, $rule<$($t),*> Mem),
             }
         })
+        .folding()
     };
     (push: $rule:ident<$($t:ty),*>, $codes:tt) => {
         row!(@row $codes |i| {
             use $crate::insn::form::{memory_step, step, Imm, Kind, Mem, Reg, kind};
             match kind(i, 0) {
-                Kind::Reg => memory_step!($rule<$($t),*> (Reg<0>) Mem),
-                Kind::Imm => memory_step!($rule<$($t),*> (Imm) Mem),
+                Kind::Reg => memory_step!(i, $rule<$($t),*> (Reg<0>) Mem),
+                Kind::Imm => memory_step!(i, $rule<$($t),*> (Imm) Mem),
                 _ => step!($rule::<$($t,)* Mem, Mem>),
             }
         })
@@ -312,13 +359,13 @@ macro_rules! row {
         row!(@row $codes |i| {
             use $crate::insn::form::{memory_step, step, Kind, Mem, Reg, kind};
             match kind(i, 0) {
-                Kind::Reg => memory_step!($rule<$($t),*> (Reg<0>) Mem),
+                Kind::Reg => memory_step!(i, $rule<$($t),*> (Reg<0>) Mem),
                 _ => step!($rule::<$($t,)* Mem, Mem>),
             }
         })
     };
     (stack: $rule:ident<$($t:ty),*>, $codes:tt) => {
-        row!(@row $codes |_| $crate::insn::form::memory_step!($rule<$($t),*> Mem))
+        row!(@row $codes |i| $crate::insn::form::memory_step!(i, $rule<$($t),*> Mem))
     };
     (plain: $rule:expr, $codes:tt) => {
         row!(@row $codes |_| $crate::insn::form::step!($rule))

@@ -7,10 +7,10 @@
 use iced_x86::{Code, Instruction};
 
 use super::branch::{branch_if, jmp_back};
-use super::form::{Fast, Imm, Kind, Mem, Reg, Source, kind};
+use super::form::{Fast, Flat, Imm, Kind, Mem, Reg, Source, kind};
 use super::{arith, go_on_slowly};
 use crate::cpu::{Cpu, Raised};
-use crate::decode::{Insn, Step};
+use crate::decode::{Insn, Step, is_flat};
 use crate::mem::raw::Raw;
 
 /// CMP or TEST with the Jcc behind it as one step, which saves a dispatch and the flags' way
@@ -153,6 +153,7 @@ fn fuse_for<T: Raw, const EXPECTED: bool>(
         Code::Cmp_AL_imm8 | Code::Cmp_rm8_imm8 if kind(first, 0) == Kind::Reg => {
             compare!(u8, Reg<0>, Imm)
         }
+        Code::Cmp_rm8_imm8 if is_flat(first) => compare!(u8, Flat, Imm),
         Code::Cmp_rm8_imm8 => compare!(u8, Fast, Imm),
         Code::Test_rm32_r32 if both_registers(first) => test!(u32),
         Code::Test_rm64_r64 if both_registers(first) => test!(u64),

@@ -63,6 +63,9 @@ pub struct Row {
     pub codes: &'static [Code],
     /// Picks the rule for an instruction's operand form.
     pub select: fn(&Instruction) -> Step,
+    /// The rule reaches its memory operand by nothing but its address: in 64-bit code the base of FS
+    /// or GS may be folded into it.
+    pub folds: bool,
     /// What it does to its block; overridden by [`End::Branch`] for what iced calls a branch and
     /// for repeated string instructions.
     pub end: End,
@@ -73,6 +76,13 @@ impl Row {
     #[must_use]
     pub const fn ends(mut self) -> Self {
         self.end = End::Yes;
+        self
+    }
+
+    /// See [`Row::folds`].
+    #[must_use]
+    const fn folding(mut self) -> Self {
+        self.folds = true;
         self
     }
 

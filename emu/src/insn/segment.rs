@@ -90,6 +90,7 @@ macro_rules! from_segment {
                 OpKind::Register => step!(mov_to_register::<$w>),
                 _ => step!(mov_to_memory),
             },
+            folds: false,
             end: End::No,
         }
     };

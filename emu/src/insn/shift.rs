@@ -203,7 +203,7 @@ macro_rules! by_form {
     ($rule:ident, $w:ty, $count:ty, $i:expr) => {
         match crate::insn::form::kind($i, 0) {
             crate::insn::form::Kind::Reg => step!($rule::<$w, Reg<0>, $count>),
-            _ => memory_step!($rule<$w> Mem ($count)),
+            _ => memory_step!($i, $rule<$w> Mem ($count)),
         }
     };
 }

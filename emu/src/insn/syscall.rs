@@ -10,7 +10,7 @@ use super::Row;
 use super::form::row;
 use crate::arch::segment::{Seg, Segment};
 use crate::arch::{Cr4, Efer, RFlags};
-use crate::cpu::{CodeSize, Cpu, RIP, Raised};
+use crate::cpu::{BASES, CodeSize, Cpu, RIP, Raised};
 use crate::decode::Insn;
 use crate::descriptor::canonical;
 use crate::width::Width;
@@ -212,7 +212,7 @@ fn swapgs(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
 /// Sets the base of FS or GS in 64-bit mode, on which nothing else depends.
 fn set_base(cpu: &mut Cpu, seg: usize, base: u64) {
     cpu.segments[seg].base = base;
-    cpu.bases[seg] = base;
+    cpu.regs[BASES + seg] = base;
 }
 
 fn read_base<W: Width, const SEG: usize>(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {

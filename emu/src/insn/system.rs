@@ -122,7 +122,7 @@ fn hlt(cpu: &mut Cpu, _: &Insn) -> Result<(), Raised> {
 /// INVLPG checks no segment, and a non-canonical address is no fault.
 fn invlpg(cpu: &mut Cpu, i: &Insn) -> Result<(), Raised> {
     kernel_only(cpu)?;
-    let linear = cpu.bases[i.seg()].wrapping_add(cpu.effective_address(i)) & cpu.linear_mask;
+    let linear = cpu.base(i.seg()).wrapping_add(cpu.effective_address(i)) & cpu.linear_mask;
     cpu.flush_tlb_page(linear);
     Ok(())
 }

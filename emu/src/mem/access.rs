@@ -62,7 +62,19 @@ impl Cpu {
         if i.checked() && offset + bytes as u64 > bounds[i.seg()] {
             return Err(Raised);
         }
-        let linear = self.bases[i.seg()].wrapping_add(offset) & self.linear_mask;
+        let linear = self.base(i.seg()).wrapping_add(offset) & self.linear_mask;
+        self.tlb
+            .aligned(self.privilege, access, linear, bytes)
+            .ok_or(Raised)
+    }
+
+    /// As [`Cpu::fast_host`], of an operand with nothing but a 64-bit address
+    /// ([`crate::decode::is_flat`]).
+    #[inline(always)]
+    fn flat_host(&self, i: &Insn, bytes: usize, access: Access) -> Result<*mut u8, Raised> {
+        let base = self.regs[usize::from(i.base & 31)];
+        let index = self.regs[usize::from(i.index & 31)] << (i.address & 3);
+        let linear = base.wrapping_add(index).wrapping_add(i.disp as u64);
         self.tlb
             .aligned(self.privilege, access, linear, bytes)
             .ok_or(Raised)
@@ -77,10 +89,27 @@ impl Cpu {
         Ok(unsafe { W::load(host) })
     }
 
+    /// Reads the instruction's memory operand, which is flat, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn load_flat<W: Raw>(&mut self, i: &Insn) -> Result<W, Raised> {
+        let host = self.flat_host(i, W::BYTES, Access::Read)?;
+        // SAFETY: a TLB entry is a host page mapped as long as the VM lives; `aligned` keeps the
+        // access inside it.
+        Ok(unsafe { W::load(host) })
+    }
+
     /// Reads the instruction's memory operand of sixteen bytes, or fails without a cause.
     #[inline(always)]
     pub(crate) fn load_wide_fast(&mut self, i: &Insn) -> Result<[u8; 16], Raised> {
         let host = self.fast_host(i, 16, Access::Read)?;
+        // SAFETY: as in `load_fast`.
+        Ok(unsafe { load_wide(host) })
+    }
+
+    /// Reads the instruction's memory operand of sixteen bytes, which is flat, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn load_wide_flat(&mut self, i: &Insn) -> Result<[u8; 16], Raised> {
+        let host = self.flat_host(i, 16, Access::Read)?;
         // SAFETY: as in `load_fast`.
         Ok(unsafe { load_wide(host) })
     }
@@ -94,6 +123,15 @@ impl Cpu {
         Ok(())
     }
 
+    /// Writes the instruction's memory operand, which is flat, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn store_flat<W: Raw>(&mut self, i: &Insn, value: W) -> Result<(), Raised> {
+        let host = self.flat_host(i, W::BYTES, Access::Write)?;
+        // SAFETY: as in `load_fast`; write entries are writable host memory.
+        unsafe { W::store(host, value) };
+        Ok(())
+    }
+
     /// Changes the instruction's memory operand, or fails without a cause.
     #[inline(always)]
     pub(crate) fn modify_fast<W: Raw>(
@@ -102,6 +140,22 @@ impl Cpu {
         f: impl Fn(W) -> W,
     ) -> Result<(W, W), Raised> {
         let host = self.fast_host(i, W::BYTES, Access::Write)?;
+        // SAFETY: as in `store_fast`.
+        let old = unsafe { W::load(host) };
+        let new = f(old);
+        // SAFETY: as in `store_fast`.
+        unsafe { W::store(host, new) };
+        Ok((old, new))
+    }
+
+    /// Changes the instruction's memory operand, which is flat, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn modify_flat<W: Raw>(
+        &mut self,
+        i: &Insn,
+        f: impl Fn(W) -> W,
+    ) -> Result<(W, W), Raised> {
+        let host = self.flat_host(i, W::BYTES, Access::Write)?;
         // SAFETY: as in `store_fast`.
         let old = unsafe { W::load(host) };
         let new = f(old);
@@ -240,10 +294,35 @@ impl Cpu {
         if !self.mode.flat {
             return Err(Raised);
         }
-        let linear = self.bases[Seg::Ss as usize].wrapping_add(offset) & self.linear_mask;
+        let linear = self.base(Seg::Ss as usize).wrapping_add(offset) & self.linear_mask;
         self.tlb
             .aligned(self.privilege, access, linear, bytes)
             .ok_or(Raised)
+    }
+
+    /// Pushes one value of width `W` in 64-bit code, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn push_flat<W: Raw>(&mut self, value: W) -> Result<(), Raised> {
+        let new = self.regs[4].wrapping_sub(W::BYTES as u64);
+        let host = self
+            .tlb
+            .aligned(self.privilege, Access::Write, new, W::BYTES)
+            .ok_or(Raised)?;
+        // SAFETY: as in `store_fast`.
+        unsafe { W::store(host, value) };
+        self.regs[4] = new;
+        Ok(())
+    }
+
+    /// Reads at `offset` of the stack in 64-bit code, or fails without a cause.
+    #[inline(always)]
+    pub(crate) fn load_stack_flat<W: Raw>(&mut self, offset: u64) -> Result<W, Raised> {
+        let host = self
+            .tlb
+            .aligned(self.privilege, Access::Read, offset, W::BYTES)
+            .ok_or(Raised)?;
+        // SAFETY: as in `load_fast`.
+        Ok(unsafe { W::load(host) })
     }
 
     /// Pushes one value of width `W`, or fails without a cause.
@@ -736,6 +815,11 @@ impl Cpu {
     #[inline(always)]
     pub(crate) fn cached_code(&self, linear: u64) -> Option<u64> {
         self.tlb.code(self.fetch_privilege(), linear)
+    }
+
+    /// Whether code at `linear` is known by a translation that MOV to CR3 leaves.
+    pub(crate) fn code_is_global(&self, linear: u64) -> bool {
+        self.tlb.code_is_global(self.fetch_privilege(), linear)
     }
 
     fn fetch_privilege(&self) -> Privilege {

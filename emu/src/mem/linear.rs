@@ -29,7 +29,7 @@ impl Cpu {
         if i.checked() {
             self.check_segment(i.seg(), offset, len, access)?;
         }
-        Ok(self.bases[i.seg()].wrapping_add(offset) & self.linear_mask)
+        Ok(self.base(i.seg()).wrapping_add(offset) & self.linear_mask)
     }
 
     /// As [`Cpu::linear_of`], for the piece of `len` bytes that is `at` bytes into the operand.
@@ -47,7 +47,7 @@ impl Cpu {
         if i.checked() {
             self.check_segment(i.seg(), offset, len, access)?;
         }
-        Ok(self.bases[i.seg()].wrapping_add(offset) & self.linear_mask)
+        Ok(self.base(i.seg()).wrapping_add(offset) & self.linear_mask)
     }
 
     /// Whether the memory operand, of `len` bytes, goes beyond the end of the address size.
@@ -68,7 +68,7 @@ impl Cpu {
         if !self.mode.flat || seg == Seg::Cs || seg as u8 > Seg::Ds as u8 {
             self.check_segment(seg as usize, offset, len, access)?;
         }
-        Ok(self.bases[seg as usize].wrapping_add(offset) & self.linear_mask)
+        Ok(self.base(seg as usize).wrapping_add(offset) & self.linear_mask)
     }
 
     /// Segment type and limit checks. In 64-bit mode only canonical form counts, which paging

@@ -13,22 +13,24 @@ const INVALID: u64 = 1 << 11;
 /// Large pages remembered for INVLPG; one more, and everything is dropped.
 const MOST_LARGE: usize = 64;
 
-/// Who accesses: chooses the table. The order is the index.
+/// Who accesses: chooses the tables. The number is the first slot of its tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum Privilege {
     /// CPL 0 to 2 with SMAP in force (or implicit system accesses).
-    Supervisor,
+    Supervisor = 0,
     /// CPL 3.
-    User,
+    User = OF_ONE,
     /// CPL 0 to 2 with EFLAGS.AC set: SMAP is suspended.
-    SupervisorAc,
+    SupervisorAc = 2 * OF_ONE,
     /// CPL 3 with alignment checking: never filled, so that every access is looked at.
-    UserAligned,
+    UserAligned = 3 * OF_ONE,
 }
 
 const PRIVILEGES: usize = 4;
 const KINDS: usize = 3;
+/// Slots in the tables of one privilege.
+const OF_ONE: u16 = (SIZE * KINDS) as u16;
 
 /// One cached linear-to-host translation.
 ///
@@ -82,6 +84,37 @@ pub struct Tlb {
     near_code: Box<[NearCode; NEAR]>,
     /// Whether any of those is in use.
     near_used: bool,
+    /// Pages that code was fetched from, by translations that are not global and by global ones.
+    fetched: Box<[Pages; 2]>,
+    /// A large page may have been forgotten that code was fetched from.
+    forgotten: bool,
+}
+
+/// A set of pages: bits by a hash of the page's number, so that it may hold more than was added.
+struct Pages([u64; Self::WORDS]);
+
+impl Pages {
+    const WORDS: usize = 128;
+
+    fn bit(linear: u64) -> (usize, u64) {
+        let page = linear >> 12;
+        let bit = (page ^ page >> 13) as usize % (64 * Self::WORDS);
+        (bit / 64, 1 << (bit % 64))
+    }
+
+    fn add(&mut self, linear: u64) {
+        let (word, bit) = Self::bit(linear);
+        self.0[word] |= bit;
+    }
+
+    fn holds(&self, linear: u64) -> bool {
+        let (word, bit) = Self::bit(linear);
+        self.0[word] & bit != 0
+    }
+
+    fn clear(&mut self) {
+        self.0.fill(0);
+    }
 }
 
 impl Default for Tlb {
@@ -97,14 +130,15 @@ impl Default for Tlb {
             large: Vec::new(),
             near_code: Box::new([NOT_NEAR; NEAR]),
             near_used: false,
+            fetched: Box::new([const { Pages([0; Pages::WORDS]) }; 2]),
+            forgotten: false,
         }
     }
 }
 
 #[inline(always)]
 fn index(privilege: Privilege, access: Access, linear: u64) -> usize {
-    let table = privilege as usize * KINDS + access as usize;
-    table * SIZE + (linear >> 12) as usize % SIZE
+    privilege as usize + access as usize * SIZE + (linear >> 12) as usize % SIZE
 }
 
 impl Tlb {
@@ -188,6 +222,13 @@ impl Tlb {
     pub fn fill_code(&mut self, privilege: Privilege, linear: u64, physical: u64, global: bool) {
         let page = physical & !0xFFF;
         self.put(privilege, Access::Execute, linear, page, global);
+        self.fetched[usize::from(global)].add(linear);
+    }
+
+    /// Whether code at `linear` is cached by a global translation.
+    pub fn code_is_global(&self, privilege: Privilege, linear: u64) -> bool {
+        let at = index(privilege, Access::Execute, linear);
+        self.entries[at].tag == linear & !0xFFF && self.global[at]
     }
 
     fn put(
@@ -200,7 +241,7 @@ impl Tlb {
     ) {
         let at = index(privilege, access, linear);
         if self.filled.len() == SLOTS {
-            self.flush();
+            self.drop_all();
         }
         let page = linear & !0xFFF;
         let entry = &mut self.entries[at];
@@ -222,13 +263,21 @@ impl Tlb {
             return;
         }
         if self.large.len() == MOST_LARGE {
-            self.flush();
+            self.drop_all();
         }
         self.large.push((page, shift));
     }
 
-    /// Drops everything.
+    /// Drops everything; where code was fetched from no longer matters.
     pub fn flush(&mut self) {
+        self.drop_all();
+        self.fetched.iter_mut().for_each(Pages::clear);
+        self.forgotten = false;
+    }
+
+    /// Drops every entry, but jumps by them stay known.
+    fn drop_all(&mut self) {
+        self.forgotten = true;
         self.flush_near_code();
         self.large.clear();
         for at in self.filled.drain(..) {
@@ -239,6 +288,7 @@ impl Tlb {
     /// Drops all but global pages (MOV to CR3).
     pub fn flush_non_global(&mut self) {
         self.flush_near_code();
+        self.fetched[0].clear();
         let Self {
             entries,
             global,
@@ -254,12 +304,31 @@ impl Tlb {
         });
     }
 
+    /// Whether code may have been fetched by a translation that [`Tlb::flush_page`] drops, or has
+    /// dropped.
+    pub fn fetched_from(&self, linear: u64) -> bool {
+        self.forgotten
+            || self.large_page(linear).is_some()
+            || self.fetched.iter().any(|pages| pages.holds(linear))
+    }
+
+    /// No jump by a translation that was dropped is known any more.
+    pub fn jumps_forgotten(&mut self) {
+        self.forgotten = false;
+    }
+
+    /// The large page that holds `linear`, if pieces of it may be cached.
+    fn large_page(&self, linear: u64) -> Option<(u64, u32)> {
+        let holds = |&&(page, shift): &&(u64, u32)| linear >> shift << shift == page;
+        self.large.iter().find(holds).copied()
+    }
+
     /// Drops one page, global or not (INVLPG, page faults).
     pub fn flush_page(&mut self, linear: u64) {
         self.flush_near_code();
-        let covers = |&&(page, shift): &&(u64, u32)| linear >> shift << shift == page;
-        if let Some(&(page, shift)) = self.large.iter().find(covers) {
+        if let Some((page, shift)) = self.large_page(linear) {
             self.large.retain(|&other| other != (page, shift));
+            self.forgotten = true;
             for &at in &self.filled {
                 let entry = &mut self.entries[usize::from(at)];
                 if entry.tag >> shift << shift == page {

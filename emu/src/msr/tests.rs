@@ -40,7 +40,7 @@ fn addresses_must_be_canonical() {
         );
         assert_eq!(get(&mut bench, number), Some(0xFFFF_8000_0000_1000));
     }
-    assert_eq!(bench.cpu.bases[Seg::Gs as usize], 0xFFFF_8000_0000_1000);
+    assert_eq!(bench.cpu.base(Seg::Gs as usize), 0xFFFF_8000_0000_1000);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::cpu::{Cpu, Raised};
 use crate::decode::Insn;
-use crate::insn::form::Fast;
+use crate::insn::form::{Fast, Flat};
 
 /// An operand that is read as a value of type `V`.
 pub(super) trait Operand<V> {
@@ -127,10 +127,24 @@ impl Operand<[u8; 16]> for Fast {
     }
 }
 
+impl Operand<[u8; 16]> for Flat {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<[u8; 16], Raised> {
+        cpu.load_wide_flat(i)
+    }
+}
+
 impl Operand<u64> for Fast {
     #[inline(always)]
     fn read(cpu: &mut Cpu, i: &Insn) -> Result<u64, Raised> {
         cpu.load_fast(i)
+    }
+}
+
+impl Operand<u64> for Flat {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u64, Raised> {
+        cpu.load_flat(i)
     }
 }
 
@@ -141,6 +155,13 @@ impl Operand<u32> for Fast {
     }
 }
 
+impl Operand<u32> for Flat {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u32, Raised> {
+        cpu.load_flat(i)
+    }
+}
+
 impl Operand<u16> for Fast {
     #[inline(always)]
     fn read(cpu: &mut Cpu, i: &Insn) -> Result<u16, Raised> {
@@ -148,11 +169,18 @@ impl Operand<u16> for Fast {
     }
 }
 
+impl Operand<u16> for Flat {
+    #[inline(always)]
+    fn read(cpu: &mut Cpu, i: &Insn) -> Result<u16, Raised> {
+        cpu.load_flat(i)
+    }
+}
+
 /// A row of a vector instruction: `vector!(rule, REGISTER or MEMORY, [codes])`. The rule is a
 /// function generic over the form of operand 1, with arguments before its `cpu` and `insn` taken
 /// from the parentheses behind its name.
 ///
-/// With memory it runs with [`Fast`] first: what a rule has done when it fails (a flag in MXCSR, the
+/// With memory it runs with [`Flat`] or [`Fast`] first: what a rule has done when it fails (a flag in MXCSR, the
 /// x87's state) it does again with the form that tells the cause, to the same end.
 macro_rules! vector {
     ($rule:ident $(::<$($t:tt),*>)? ($($argument:expr),*), $reg:ty | $mem:ty, [$($code:ident),* $(,)?]) => {
@@ -160,15 +188,16 @@ macro_rules! vector {
             use $crate::insn::form::{Kind, kind, step};
             match kind(i, 1) {
                 Kind::Reg => step!(|cpu: &mut Cpu, i: &Insn| $rule::<$($($t,)*)? $reg>(cpu, i $(, $argument)*)),
-                _ => |cpu, insn, left| {
-                    use $crate::insn::form::Fast;
-                    match $rule::<$($($t,)*)? Fast>(cpu, insn $(, $argument)*) {
-                        Ok(()) => $crate::insn::next(cpu, left),
-                        Err(_) => $crate::insn::go_on_slowly(cpu, insn, left, |cpu, i| {
-                            $rule::<$($($t,)*)? $mem>(cpu, i $(, $argument)*)
-                        }),
+                _ => {
+                    use $crate::insn::form::{Fast, Flat, step_or};
+                    const SLOWLY: $crate::decode::Rule =
+                        |cpu, i| $rule::<$($($t,)*)? $mem>(cpu, i $(, $argument)*);
+                    if $crate::decode::is_flat(i) && !$crate::decode::has_base(i) {
+                        step_or!(|cpu, i| $rule::<$($($t,)*)? Flat>(cpu, i $(, $argument)*), SLOWLY)
+                    } else {
+                        step_or!(|cpu, i| $rule::<$($($t,)*)? Fast>(cpu, i $(, $argument)*), SLOWLY)
                     }
-                },
+                }
             }
         })
     };
