@@ -228,11 +228,9 @@ impl Running {
     /// # Panics
     /// If it has ended.
     #[track_caller]
-    pub fn usage(&mut self) -> Usage {
-        match Usage::of(self.child.id()) {
-            Some(usage) => usage,
-            None => self.fail("the emulator has ended"),
-        }
+    pub fn usage(&self) -> Usage {
+        let usage = Usage::of(self.child.id());
+        usage.unwrap_or_else(|| panic!("{}: the emulator has ended", self.line))
     }
 
     /// Waits for the emulator's end.

@@ -6,7 +6,7 @@
 //! it down takes nothing with it.
 //!
 //! What QEMU 7.2's software CPU cannot do, whatever KVM does:
-//! - virtual-8086 mode in the inner guest resets the outer machine;
+//! - an exit from virtual-8086 mode in the inner guest resets the outer machine;
 //! - it checks no segment limits, and calls the write of a read-modify-write a read;
 //! - it sets the accessed bit in PAE's page directory pointers, after which KVM refuses them: i386
 //!   kernels with PAE end at their first write of CR4, in `qemu-system-x86_64 -accel kvm` too;
@@ -27,6 +27,8 @@ use crate::skip::skip;
 use outer::Outer;
 pub use programs::GUESTS;
 
+/// How a failure begins that is the outer machine's end.
+pub const RESET: &str = "the outer machine has been reset";
 /// Far more than its shell takes for a line.
 const SOON: Duration = Duration::from_secs(20);
 

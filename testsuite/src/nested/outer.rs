@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::SOON;
+use super::{RESET, SOON};
 use crate::boot::{Emulator, Guests, PROMPT, Running};
 
 /// Far more than its boot takes.
@@ -46,7 +46,7 @@ impl Outer {
             .arg("-initrd")
             .arg(initramfs);
         let mut console = Running::start(command);
-        console.end_means("the outer machine has been reset");
+        console.end_means(RESET);
         let keeper = keep(console.id());
         let mut outer = Self { console, keeper };
         outer.console.wait_for(PROMPT, BOOT);

@@ -28,8 +28,8 @@ const FILES: &[&str] = &[
 /// What could not be built, read or written.
 pub(super) fn initramfs(cache: &Path) -> Result<PathBuf, String> {
     let base = cache.join("initrd.kvm.gz");
-    let mut archive = Archive::behind(fs::read(&base).map_err(|e| named(&base, e))?);
-    let mut add = |file: &Path, path: &str| archive.add(file, path).map_err(|e| named(file, e));
+    let mut archive = Archive::behind(fs::read(&base).map_err(|e| named(&base, &e))?);
+    let mut add = |file: &Path, path: &str| archive.add(file, path).map_err(|e| named(file, &e));
     let twin86 = Emulator::under_test().program().to_path_buf();
     let tests = kvm_tests()?;
     let programs = [(&twin86, "/bin/twin86"), (&tests, "/bin/kvm-tests")];
@@ -45,11 +45,11 @@ pub(super) fn initramfs(cache: &Path) -> Result<PathBuf, String> {
         add(&cache.join(name), &format!("{GUESTS}/{name}"))?;
     }
     let file = target().join("nested.initramfs");
-    fs::write(&file, archive.finish()).map_err(|e| named(&file, e))?;
+    fs::write(&file, archive.finish()).map_err(|e| named(&file, &e))?;
     Ok(file)
 }
 
-fn named(file: &Path, error: std::io::Error) -> String {
+fn named(file: &Path, error: &std::io::Error) -> String {
     format!("{}: {error}", file.display())
 }
 
