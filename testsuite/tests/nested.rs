@@ -32,11 +32,39 @@ const DEBUG_REGISTERS: &[&str] = &[
     "debugger::a_debugger_steps_and_breaks_in_real_mode",
     "debugger::a_debugger_watches",
 ];
-/// What a kernel says of time, which QEMU's software CPU passes slowly and unevenly.
+/// What a kernel says of time, which QEMU's software CPU passes slowly and, on a busy host, unevenly.
 const CLOCKS: &[Known] = &[
     Known {
         part: "tsc",
         cause: "the rate is measured by PIT, PM timer or HPET, by what is even enough",
+    },
+    Known {
+        part: "TSC",
+        cause: "the same",
+    },
+    Known {
+        part: "Calibrating delay loop",
+        cause: "the same: by ticks, if by none of them",
+    },
+    Known {
+        part: "Switched to clocksource",
+        cause: "the TSC, or the HPET if its watchdog finds the TSC uneven, then or later",
+    },
+    Known {
+        part: "Unstable clock detected",
+        cause: "the same",
+    },
+    Known {
+        part: "If you want to keep using the local clock, then add:",
+        cause: "the same, in more lines",
+    },
+    Known {
+        part: "\"trace_clock=local\"",
+        cause: "the same",
+    },
+    Known {
+        part: "on the kernel command line",
+        cause: "the same",
     },
     Known {
         part: "read-back delay",
@@ -82,7 +110,7 @@ fn same(kvm: &str, tcg: &str, known: &[Known]) {
     let lines = apart(kvm, tcg, known);
     assert!(
         lines.is_empty(),
-        "+ kvm, - tcg:\n{}\n{kvm}",
+        "in\n{kvm}\n+ kvm, - tcg:\n{}",
         lines.join("\n")
     );
 }
