@@ -86,6 +86,18 @@ const CLOCKS: &[Known] = &[
         part: "APIC calibration not consistent",
         cause: "interrupts came late",
     },
+    Known {
+        part: "APIC delta adjusted to PM-Timer",
+        cause: "the same",
+    },
+    Known {
+        part: "PM-Timer had inconsistent results",
+        cause: "two reads of it were long apart, and it is left out",
+    },
+    Known {
+        part: "clocksource: acpi_pm: mask",
+        cause: "the same",
+    },
 ];
 
 /// The parts that can be run, the others skipped by name.
