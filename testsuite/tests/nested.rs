@@ -15,6 +15,8 @@ use twin86::guest::PARTS;
 const SOON: Duration = Duration::from_secs(60);
 /// Where SeaBIOS's log goes, in the outer machine.
 const LOG: &str = "/tmp/log";
+/// What SeaBIOS says when nothing is left to boot.
+const NOTHING: &str = "No bootable device";
 
 /// The part that QEMU's software CPU may not survive.
 const VM86: &str = "vm86";
@@ -89,6 +91,10 @@ const CLOCKS: &[Known] = &[
     Known {
         part: "APIC delta adjusted to PM-Timer",
         cause: "the same",
+    },
+    Known {
+        part: "PM-Timer running at invalid rate",
+        cause: "interrupts came late, and it is left out",
     },
     Known {
         part: "PM-Timer had inconsistent results",
@@ -218,7 +224,7 @@ fn i686_kernel() {
 
 /// SeaBIOS's own log, once it finds nothing to boot.
 fn seabios(run: &mut Running) {
-    run.wait_for("No bootable device", SOON);
+    run.wait_for(NOTHING, SOON);
     run.paste(b"\x01x");
 }
 
@@ -242,7 +248,10 @@ fn firmware_says_the_same() {
     assert_eq!(nested.ended(SOON), 0);
     let ours = nested.succeed(&format!("cat {LOG}"), SOON);
     fs::write("/work/t/nested/theirs", &theirs).unwrap();
-    same(ours.trim_end_matches(|c| c != '\n'), &theirs, &[]);
+    // How much of that last line is out when the machine ends is chance.
+    let until = |log: &str| log.split(NOTHING).next().unwrap_or_default().to_owned();
+    assert!(ours.contains(NOTHING), "{ours}");
+    same(&until(&ours), &until(&theirs), &[]);
 }
 
 #[test]
