@@ -85,3 +85,9 @@ build_initramfs() { # KERNEL-PACKAGE [ARCHITECTURE-SUFFIX]
   (cd "$root" && find . | LC_ALL=C sort | "$cpio" cpio -o -H newc -R 0:0 2>/dev/null) | gzip -9n >"$new"
   rm -r "$root"
 }
+
+# The same for a kernel that runs machines itself: KVM for AMD processors instead of disks.
+build_initramfs_kvm() {
+  local modules=(kvm-amd)
+  build_initramfs linux-image-cloud
+}

@@ -6,6 +6,7 @@
 //! - [`host`]: the host's own processor as an oracle for unprivileged code
 //! - [`guest`]: the same world as a guest; [`subject`]: the engines that run it
 //! - [`boot`]: whole guests in the program itself, and in QEMU beside it
+//! - [`nested`]: a machine in QEMU whose kernel has a whole KVM, for the program to run in
 //! - [`generate`]: random cases; [`campaign`]: many of them; [`skip`]: what was not run, by name
 
 pub mod boot;
@@ -16,6 +17,7 @@ pub mod guest;
 pub mod host;
 pub mod kernel;
 pub mod layout;
+pub mod nested;
 pub mod random;
 pub mod run;
 pub mod skip;

@@ -10,6 +10,8 @@ use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 /// CPUID.1:ECX: the local APIC's timer takes a TSC deadline. Our local APIC lives in user space,
 /// where KVM cannot bring MSR 6E0h.
 const TSC_DEADLINE: u32 = 1 << 24;
+/// CPUID.1:ECX: there is a hypervisor. No processor's own, so KVM does not list it, but shows it.
+const HYPERVISOR: u32 = 1 << 31;
 
 /// Which registers of a leaf hold feature bits (EAX, EBX, ECX, EDX): these are masked by what KVM
 /// supports, everything else is the model's own.
@@ -50,6 +52,7 @@ fn supported(by: &[kvm_cpuid_entry2], function: u32, index: u32) -> [u32; 4] {
     let mut registers = found.map_or([0; 4], registers);
     if function == 1 {
         registers[2] &= !TSC_DEADLINE;
+        registers[2] |= HYPERVISOR;
     }
     registers
 }
@@ -123,7 +126,7 @@ mod tests {
                 Leaf {
                     function: 1,
                     index: None,
-                    registers: [0x600, 7, 0x0100_0003, 0xF],
+                    registers: [0x600, 7, 0x8100_0003, 0xF],
                 },
                 Leaf {
                     function: 0x4000_0000,
@@ -142,7 +145,7 @@ mod tests {
         let (leaves, masked) = intersect(&model, &by);
         assert_eq!(leaves.len(), 2);
         assert_eq!(leaves[1].registers, [1; 4], "the model's own name");
-        assert_eq!(leaves[0].registers, [0x600, 7, 1, 0xF]);
+        assert_eq!(leaves[0].registers, [0x600, 7, 0x8000_0001, 0xF]);
         let expected = Masked {
             leaf: (1, 0),
             register: 2,

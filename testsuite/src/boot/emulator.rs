@@ -50,6 +50,11 @@ impl Emulator {
         }
     }
 
+    /// By path, or by name.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Whether this is QEMU, which has no `-bios none` and raises no #XM.
     pub fn is_qemu(&self) -> bool {
         let name = self.program.file_name().and_then(OsStr::to_str);
@@ -58,7 +63,7 @@ impl Emulator {
 }
 
 /// The folder cargo builds in: three above this test.
-fn target() -> PathBuf {
+pub(crate) fn target() -> PathBuf {
     let test = std::env::current_exe().expect("this test's path");
     let folder = test.ancestors().nth(3).expect("a target folder");
     folder.to_path_buf()
@@ -85,6 +90,7 @@ fn build() {
 pub struct Machine<'a> {
     guests: &'a Guests,
     emulator: Emulator,
+    accel: &'static str,
     arguments: Vec<OsString>,
 }
 
@@ -93,12 +99,19 @@ impl<'a> Machine<'a> {
         let machine = Self {
             guests,
             emulator,
+            accel: "tcg",
             arguments: Vec::new(),
         };
         // The firmware of the cache on both sides, whatever else is installed.
         machine
-            .args(["-M", "pc", "-accel", "tcg", "-nic", "none", "-L"])
+            .args(["-M", "pc", "-nic", "none", "-L"])
             .args([&guests.folder])
+    }
+
+    /// On another engine than the software CPU.
+    #[must_use]
+    pub fn accel(self, accel: &'static str) -> Self {
+        Self { accel, ..self }
     }
 
     /// More options.
@@ -156,13 +169,25 @@ impl<'a> Machine<'a> {
         &self.emulator
     }
 
+    /// As a shell takes it where the guests lie in `folder` and the program is in the path.
+    pub fn line(&self, folder: &str) -> String {
+        let here = self.guests.folder.to_string_lossy();
+        let mut line = format!("twin86 -accel {}", self.accel);
+        for argument in &self.arguments {
+            let argument = argument.to_string_lossy().replace(&*here, folder);
+            let quoted = argument.replace('\'', "'\\''");
+            line.push_str(&format!(" '{quoted}'"));
+        }
+        line
+    }
+
     /// Runs it.
     ///
     /// # Panics
     /// If the program cannot be started.
     pub fn start(&self) -> Running {
         let mut command = Command::new(&self.emulator.program);
-        command.args(&self.arguments);
+        command.args(["-accel", self.accel]).args(&self.arguments);
         Running::start(command)
     }
 }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 pub use compare::{Known, apart, normal};
+pub(crate) use emulator::target;
 pub use emulator::{Emulator, Machine, PROGRAM};
 pub use running::{BOOT, PROMPT, Reply, Running};
 pub use usage::Usage;
@@ -116,7 +117,7 @@ impl fmt::Display for Missing {
 }
 
 /// Where `fetch` puts the guests.
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))

@@ -33,6 +33,8 @@ pub struct Reply {
 pub struct Running {
     child: Child,
     line: String,
+    /// What it means that the emulator ends with status 0 too early.
+    end: &'static str,
     input: Option<ChildStdin>,
     console: Console,
     /// How far the console has been looked at.
@@ -40,7 +42,7 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -54,15 +56,45 @@ impl Running {
             input: child.stdin.take(),
             child,
             line,
+            end: "the emulator has ended",
             console,
             seen: 0,
         }
     }
 
+    /// Says what it means that the emulator ends with status 0 before it is asked to.
+    pub(crate) fn end_means(&mut self, end: &'static str) {
+        self.end = end;
+    }
+
+    /// The emulator's process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether the emulator is gone.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// How the emulator has ended, if it has.
+    fn ended(&mut self) -> String {
+        // The pipes close a moment before the process is gone.
+        if self.console.closed() {
+            thread::sleep(Duration::from_millis(200));
+        }
+        match self.child.try_wait() {
+            Ok(Some(status)) if status.success() => format!("{} ({status}): ", self.end),
+            Ok(Some(status)) => format!("the emulator has died ({status}): "),
+            _ => String::new(),
+        }
+    }
+
     #[track_caller]
-    fn fail(&self, what: &str) -> ! {
+    fn fail(&mut self, what: &str) -> ! {
+        let ended = self.ended();
         let (line, tail) = (&self.line, self.console.tail(TAIL));
-        panic!("{what}\n  {line}\n--- the console's last lines:\n{tail}\n---");
+        panic!("{ended}{what}\n  {line}\n--- the console's last lines:\n{tail}\n---");
     }
 
     /// Waits for one of `words` and says which came first; the next wait begins behind it.
@@ -197,10 +229,8 @@ impl Running {
     /// If it has ended.
     #[track_caller]
     pub fn usage(&self) -> Usage {
-        match Usage::of(self.child.id()) {
-            Some(usage) => usage,
-            None => self.fail("the emulator has ended"),
-        }
+        let usage = Usage::of(self.child.id());
+        usage.unwrap_or_else(|| panic!("{}: the emulator has ended", self.line))
     }
 
     /// Waits for the emulator's end.

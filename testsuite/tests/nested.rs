@@ -1,0 +1,292 @@
+//! KVM's engine on a whole KVM, the AMD kind, inside a machine in QEMU: see `testsuite::nested`.
+
+use std::any::Any;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
+use std::time::Duration;
+
+use testsuite::boot::{BOOT, Kernel, Known, Running, apart};
+use testsuite::nested::{Nested, RESET};
+use testsuite::skip::skip;
+use twin86::guest::PARTS;
+
+/// Enough for what takes seconds.
+const SOON: Duration = Duration::from_secs(60);
+/// Where SeaBIOS's log goes, in the outer machine.
+const LOG: &str = "/tmp/log";
+/// What SeaBIOS says when nothing is left to boot.
+const NOTHING: &str = "No bootable device";
+
+/// The part that QEMU's software CPU may not survive.
+const VM86: &str = "vm86";
+/// Parts of the built-in guest that QEMU's software CPU fails by itself, its own guests too.
+#[rustfmt::skip]
+const LACKING: &[(&str, &str)] = &[
+    (VM86, "it has a test of its own"),
+    ("prot-limit", "QEMU's software CPU checks no segment limits"),
+    ("long-strict", "its faults of read-modify-write are those of reads"),
+];
+/// Tests of the engine for which the same is true.
+#[rustfmt::skip]
+const DEBUG_REGISTERS: &[&str] = &[
+    "debugger::a_debugger_breaks",
+    "debugger::a_debugger_steps_and_breaks_in_real_mode",
+    "debugger::a_debugger_watches",
+];
+/// What a kernel says of time, which QEMU's software CPU passes slowly and, on a busy host, unevenly.
+const CLOCKS: &[Known] = &[
+    Known {
+        part: "tsc",
+        cause: "the rate is measured by PIT, PM timer or HPET, by what is even enough",
+    },
+    Known {
+        part: "TSC",
+        cause: "the same",
+    },
+    Known {
+        part: "Calibrating delay loop",
+        cause: "the same: by ticks, if by none of them",
+    },
+    Known {
+        part: "Switched to clocksource",
+        cause: "the TSC, or the HPET if its watchdog finds the TSC uneven, then or later",
+    },
+    Known {
+        part: "Unstable clock detected",
+        cause: "the same",
+    },
+    Known {
+        part: "If you want to keep using the local clock, then add:",
+        cause: "the same, in more lines",
+    },
+    Known {
+        part: "\"trace_clock=local\"",
+        cause: "the same",
+    },
+    Known {
+        part: "on the kernel command line",
+        cause: "the same",
+    },
+    Known {
+        part: "read-back delay",
+        cause: "two reads of the HPET are long apart",
+    },
+    Known {
+        part: "took # usecs",
+        cause: "said of what takes more than 10 ms",
+    },
+    Known {
+        part: "sched_clock: Marking stable",
+        cause: "the sign of a difference",
+    },
+    Known {
+        part: "hrtimer: interrupt took",
+        cause: "said of what takes more than 1 ms",
+    },
+    Known {
+        part: "APIC calibration not consistent",
+        cause: "interrupts came late",
+    },
+    Known {
+        part: "APIC delta adjusted to PM-Timer",
+        cause: "the same",
+    },
+    Known {
+        part: "PM-Timer running at invalid rate",
+        cause: "interrupts came late, and it is left out",
+    },
+    Known {
+        part: "PM-Timer had inconsistent results",
+        cause: "two reads of it were long apart, and it is left out",
+    },
+    Known {
+        part: "clocksource: acpi_pm: mask",
+        cause: "the same",
+    },
+];
+
+/// The parts that can be run, the others skipped by name.
+fn parts() -> Vec<&'static str> {
+    for (name, why) in LACKING.iter().filter(|(name, _)| *name != VM86) {
+        skip("whole-cpu", &format_args!("part {name}: {why}"));
+    }
+    let lacks = |name: &&str| LACKING.iter().any(|(part, _)| part == name);
+    let names = PARTS.iter().map(|part| part.name);
+    names.filter(|name| !lacks(name)).collect()
+}
+
+/// What a failure says.
+fn words(failure: &(dyn Any + Send)) -> &str {
+    failure.downcast_ref::<String>().map_or("", String::as_str)
+}
+
+/// Checks that two logs have the same lines, what is `known` and all numbers aside.
+#[track_caller]
+fn same(kvm: &str, tcg: &str, known: &[Known]) {
+    assert!(kvm.lines().count() > 10, "too little to compare:\n{kvm}");
+    let lines = apart(kvm, tcg, known);
+    assert!(
+        lines.is_empty(),
+        "in\n{kvm}\n+ kvm, - tcg:\n{}",
+        lines.join("\n")
+    );
+}
+
+/// Every part passes on both engines, and the engines agree on all its exits.
+#[test]
+fn the_built_in_guest_passes_and_agrees_with_tcg() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let parts = parts();
+    let said = nested.succeed(&format!("twin86 --parts={}", parts.join(",")), SOON);
+    let ok = format!("result: {} ok, 0 failed, 0 skipped", parts.len());
+    assert_eq!(said.matches(&ok).count(), 2, "{ok} twice, in\n{said}");
+    for words in ["== kvm: passed", "== tcg and kvm agree: "] {
+        assert!(said.contains(words), "no {words:?} in\n{said}");
+    }
+}
+
+/// An exit from virtual-8086 mode resets the outer machine, which is not the program's fault; this
+/// part seldom has one there.
+#[test]
+fn the_built_in_guests_virtual_8086_mode() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let line = format!("twin86 --accel=kvm --parts={VM86}");
+    match catch_unwind(AssertUnwindSafe(|| nested.command(&line, SOON))) {
+        Ok(reply) => assert_eq!(reply.status, 0, "{}", reply.text),
+        Err(said) if words(&*said).starts_with(RESET) => {
+            skip("whole-cpu", &format_args!("part {VM86}: {RESET}"));
+        }
+        Err(other) => resume_unwind(other),
+    }
+}
+
+#[test]
+fn the_engines_tests_pass() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let mut line = "TESTSUITE_REQUIRE=kvm kvm-tests".to_owned();
+    for name in DEBUG_REGISTERS {
+        skip(
+            "whole-cpu",
+            &format_args!("{name}: QEMU's SVM loads no DR7"),
+        );
+        line.push_str(&format!(" --skip {name}"));
+    }
+    let said = nested.succeed(&line, SOON * 3);
+    assert!(said.contains("test result: ok."), "{said}");
+}
+
+/// From the boot to the shell, programs that compute and fault, and the end.
+fn lives(run: &mut Running) {
+    run.boot();
+    run.succeed("guest-check signals && guest-check math", SOON);
+    run.paste(b"poweroff -f\n");
+    run.wait_for("Power down", SOON);
+}
+
+/// A kernel says the same on both engines; it obeys, and ends the machine.
+#[track_caller]
+fn linux(kernel: Kernel) {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let guests = nested.guests();
+    let machine = guests.machine().kernel(kernel, "");
+    let mut run = machine.start();
+    lives(&mut run);
+    let theirs = run.log();
+    assert!(run.ends(SOON).success());
+
+    nested.start(&machine);
+    lives(&mut nested);
+    let ours = nested.said();
+    assert_eq!(nested.ended(SOON), 0);
+    same(&ours, &theirs, CLOCKS);
+}
+
+#[test]
+fn cloud_kernel() {
+    linux(Kernel::Cloud);
+}
+
+#[test]
+fn i686_kernel() {
+    linux(Kernel::I686);
+    let why = "QEMU's software CPU sets A in PDPTEs, where KVM wants 0: MOV to CR4 faults";
+    skip("whole-cpu", &format_args!("686-pae kernel: {why}"));
+}
+
+/// SeaBIOS's own log, once it finds nothing to boot.
+fn seabios(run: &mut Running) {
+    run.wait_for(NOTHING, SOON);
+    run.paste(b"\x01x");
+}
+
+#[test]
+fn firmware_says_the_same() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let guests = nested.guests();
+    let bios = guests.file("bios-256k.bin");
+    let machine = guests.machine().args(["-nographic", "-bios"]).args([bios]);
+    let log = std::env::temp_dir().join(format!("twin86-nested-{}", std::process::id()));
+    let mut run = machine.clone().firmware_log(&log).start();
+    seabios(&mut run);
+    assert!(run.ends(SOON).success());
+    let theirs = fs::read_to_string(&log).expect("a log");
+    let _ = fs::remove_file(&log);
+
+    nested.start(&machine.firmware_log(Path::new(LOG)));
+    seabios(&mut nested);
+    assert_eq!(nested.ended(SOON), 0);
+    let ours = nested.succeed(&format!("cat {LOG}"), SOON);
+    fs::write("/work/t/nested/theirs", &theirs).unwrap();
+    // How much of that last line is out when the machine ends is chance.
+    let until = |log: &str| log.split(NOTHING).next().unwrap_or_default().to_owned();
+    assert!(ours.contains(NOTHING), "{ours}");
+    same(&until(&ours), &until(&theirs), &[]);
+}
+
+#[test]
+fn grubs_rescue_cdrom_answers() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let guests = nested.guests();
+    let machine = guests.machine().args(["-nographic"]);
+    let machine = machine.cdrom(&guests.file("grub-rescue-cdrom.iso"));
+    nested.start(&machine);
+    nested.wait_for("GNU GRUB", BOOT);
+    nested.wait_for("for a command-line", SOON);
+    nested.paste(b"c");
+    nested.wait_for("grub>", SOON);
+    nested.type_line("set a=twin");
+    nested.wait_for("grub>", SOON);
+    nested.type_line("echo answer-$a");
+    nested.wait_for("answer-twin", SOON);
+    nested.wait_for("grub>", SOON);
+    nested.type_line("halt");
+    assert_eq!(nested.ended(SOON), 0);
+}
+
+/// A command after which the outer machine is gone is named, and the next test gets a new one.
+#[test]
+fn a_reset_of_the_outer_machine_is_named() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let lost = catch_unwind(AssertUnwindSafe(|| nested.command("reboot -f", SOON)));
+    drop(nested);
+    let said = lost.expect_err("a machine that is gone");
+    let said = words(&*said);
+    assert!(said.starts_with(RESET), "{said}");
+    let mut nested = Nested::get().expect("another one");
+    assert_eq!(nested.command("true", SOON).status, 0);
+}
