@@ -12,6 +12,7 @@ use emu::arch::cpuid::Feature;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::backends::outbox::Outbox;
 use crate::backends::source::Source;
 use crate::backends::{Backends, User};
 use crate::boot::start::Request;
@@ -72,7 +73,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     let mut machine = Machine::new(config, engine.as_ref())?;
     stop_on_signals(machine.control())?;
     // Until the end of this function, however it is left.
-    let _raw = connect(&machine, backends)?;
+    let _peers = connect(&machine, backends)?;
     let stub = match gdb {
         Some(config) => Some(gdb_stub(&config, &mut machine, long)?),
         None => None,
@@ -242,21 +243,38 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
     Ok(())
 }
 
+/// The peers of the backends. When this is dropped they get what still waits for them, and the
+/// terminal is put back.
+#[derive(Default)]
+struct Peers {
+    outboxes: Vec<Outbox>,
+    raw: Option<Raw>,
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        Outbox::drain(&self.outboxes);
+    }
+}
+
 /// The backends' peers reach the devices and monitors they are plugged into.
-fn connect(machine: &Machine, backends: Backends) -> Result<Option<Raw>, RunError> {
+fn connect(machine: &Machine, backends: Backends) -> Result<Peers, RunError> {
     let control = machine.control();
-    let mut raw = None;
+    let mut peers = Peers::default();
     for mut backend in backends.into_all() {
-        let Some(source) = backend.source.take() else {
+        let source = backend.source.take();
+        let Some(outbox) = backend.outbox.take() else {
             continue;
         };
+        peers.outboxes.push(outbox.clone());
+        let Some(source) = source else { continue };
         if matches!(source, Source::Stdio) {
-            raw = Raw::enter(!backend.mux)?;
+            peers.raw = Raw::enter(!backend.mux)?;
         }
-        let console = Console::new(&backend, &control);
+        let console = Console::new(&backend, &outbox, &control);
         source.start(&backend.label, Box::new(console))?;
     }
-    Ok(raw)
+    Ok(peers)
 }
 
 /// Signals that end programs end the run, so that the terminal is put back and images are whole.
