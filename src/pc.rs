@@ -31,7 +31,7 @@ const DEBUGCON: u16 = 0x402;
 /// Size of the empty ROM of a machine without a BIOS.
 const NO_BIOS: usize = 0x1_0000;
 /// The rows of the serial ports, in the order of `-serial`.
-const SERIAL: [&str; 2] = ["com1", "com2"];
+pub const SERIAL: [&str; 4] = ["com1", "com2", "com3", "com4"];
 
 /// Runs the guest the options name; returns the exit status.
 ///
@@ -51,8 +51,11 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         *known = drive.as_ref().and_then(Drive::geometry);
     }
     firmware_options::add_files(&mut target.parts.fw_cfg, options)?;
-    // As on the stock machine: the second port is there for who asks for it.
-    target.board.com2 = target.parts.chardevs.contains_key("com2");
+    // As on the stock machine: the ports after the first are there for who asks for them.
+    let is_there = |name| target.parts.chardevs.contains_key(name);
+    target.board.com2 = is_there("com2");
+    target.board.com3 = is_there("com3");
+    target.board.com4 = is_there("com4");
     let boot = start_up(options, &mut target)?;
     let Target {
         board,
@@ -219,7 +222,7 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
         target.parts.chardevs.insert("debugcon", chardev);
     }
     if options.serial.len() > SERIAL.len() {
-        let text = "-serial: there are two serial ports, a third was given";
+        let text = "-serial: there are four serial ports, a fifth was given";
         return Err(CliError::Usage(text.into()).into());
     }
     for (name, given) in SERIAL.iter().zip(&options.serial) {
