@@ -24,6 +24,7 @@ use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome};
 use crate::run::{RunError, Session, open};
+use crate::socket::Place;
 use crate::{calendar, drives, firmware_options, gdb};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
@@ -45,6 +46,9 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         board: board_options(options, session.memory)?,
         ..Target::default()
     };
+    if gdb.as_ref().is_some_and(|gdb| gdb.place == Place::Stdio) {
+        target.backends.take_stdio();
+    }
     plug_in(options, &mut target)?;
     target.parts.ide = drives::drives(options)?;
     for (known, drive) in target.board.drives.disks.iter_mut().zip(&target.parts.ide) {

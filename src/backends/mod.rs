@@ -52,9 +52,16 @@ pub struct Backend {
 pub struct Backends {
     by_id: BTreeMap<String, usize>,
     all: Vec<Backend>,
+    /// Another than a backend has standard input and output.
+    stdio_taken: bool,
 }
 
 impl Backends {
+    /// Keeps standard input and output for another use.
+    pub fn take_stdio(&mut self) {
+        self.stdio_taken = true;
+    }
+
     /// Takes one `-chardev`.
     ///
     /// # Errors
@@ -123,7 +130,7 @@ impl Backends {
     /// Whether standard input and output are free.
     pub fn stdio_is_free(&self) -> bool {
         let stdio = |backend: &Backend| matches!(backend.source, Some(Source::Stdio));
-        !self.all.iter().any(stdio)
+        !self.stdio_taken && !self.all.iter().any(stdio)
     }
 
     /// The backends, to be connected.

@@ -528,3 +528,95 @@ fn a_stopped_terminal() {
         assert_eq!(settings("after"), before, "{end}");
     }
 }
+
+/// A MiB that is no command, in four forms, over each kind of socket: it is told, and all goes on.
+#[test]
+fn a_mebibyte_of_nonsense() {
+    let (tcp, telnet) = (free_port(), free_port());
+    let run = Run::new(
+        "nonsense",
+        &format!(
+            "-serial unix:{{}}/a,server,nowait -monitor unix:{{}}/m,server,nowait \
+             -monitor tcp:127.0.0.1:{tcp},server,nowait \
+             -monitor telnet:127.0.0.1:{telnet},server,nowait"
+        ),
+    );
+    let mut com1 = run.connect("a");
+    let letters = vec![b'z'; 1 << 20];
+    let mut lines = letters.clone();
+    lines.iter_mut().step_by(64).for_each(|byte| *byte = b'\n');
+    let bytes = |i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8;
+    let binary: Vec<u8> = (0..1u32 << 20).map(bytes).collect();
+    // Commands of telnet, whole and cut, with subnegotiations that do not end.
+    let iac = |(at, byte): (usize, &u8)| if at % 3 == 0 { 0xFF } else { byte | 0xF0 };
+    let commands: Vec<u8> = binary.iter().enumerate().map(iac).collect();
+    let forms = [
+        (letters, "line too long"),
+        (lines, "unknown command"),
+        (binary, "unknown command"),
+        (commands, ""),
+    ];
+    for (form, told) in &forms {
+        // Without the letters of commands that stop the guest.
+        let form: Vec<u8> = form
+            .iter()
+            .map(|byte| {
+                if b"csqCSQ".contains(byte) {
+                    b'_'
+                } else {
+                    *byte
+                }
+            })
+            .collect();
+        let unix = run.connect("m");
+        let timed = |stream: TcpStream| {
+            stream.set_read_timeout(Some(LONG)).expect("a time");
+            stream
+        };
+        let by_tcp = timed(soon(|| TcpStream::connect(("127.0.0.1", tcp)).ok()));
+        let by_telnet = timed(soon(|| TcpStream::connect(("127.0.0.1", telnet)).ok()));
+        nonsense(unix.try_clone().expect("a handle"), unix, &form, told);
+        nonsense(by_tcp.try_clone().expect("a handle"), by_tcp, &form, told);
+        let again = by_telnet.try_clone().expect("a handle");
+        // What telnet makes of it is its own affair.
+        nonsense(again, by_telnet, &form, "");
+        says(&mut com1, b"on", b"on");
+    }
+    run.end(com1);
+}
+
+/// Sends it while the answers are read; then the monitor, if it is the same peer's, or else the
+/// next one's, still answers.
+#[track_caller]
+fn nonsense(mut to: impl Write + Send + 'static, mut from: impl Read, form: &[u8], told: &str) {
+    let mut form = form.to_vec();
+    // An end to whatever telnet or the line is in.
+    form.extend(b"\xFF\xF0\xFF\xF0\x15\ninfo version\n");
+    let sender = thread::spawn(move || to.write_all(&form).expect("taken"));
+    let version = format!("\n{}\r\n(twin86) ", env!("CARGO_PKG_VERSION"));
+    let said = wait_for(&mut BufReader::new(&mut from), version.as_bytes());
+    sender.join().expect("sent");
+    assert!(String::from_utf8_lossy(&said).contains(told));
+}
+
+#[test]
+fn gdb_on_standard_input() {
+    let arguments = "-S -gdb stdio -serial unix:{}/a,server,nowait";
+    let mut run = Run::with("gdb", 0, arguments, |command| {
+        command.stdin(Stdio::piped());
+    });
+    let mut to = run.child.stdin.take().expect("a pipe");
+    let mut from = run.child.stdout.take().expect("a pipe");
+    to.write_all(b"+$?#3f").expect("there");
+    wait_for(&mut from, b"$S05#b8");
+    // Detached, the guest goes on.
+    to.write_all(b"+$D#44").expect("there");
+    wait_for(&mut from, b"$OK#9a");
+    let mut com1 = run.connect("a");
+    says(&mut com1, b"on", b"on");
+    run.end(com1);
+
+    let mut run = Run::new("gdb-twice", "-gdb stdio -serial stdio");
+    assert!(run.line().contains("one device only"));
+    assert_eq!(run.wait().code(), Some(1));
+}
