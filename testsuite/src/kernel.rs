@@ -61,24 +61,23 @@ pub fn symbols(symbols: &[(String, u64)]) -> Vec<u8> {
     }
     file.extend(table);
     file.extend(names.iter());
-    // Name, type, flags, address, offset, size, link, info, alignment, entry size.
     let len = last - first + 1;
-    let (symtab, strtab) = ((table_at, names_at - table_at), (names_at, names.len()));
-    let sections: [(u32, u32, u64, u64, (usize, usize), u32, u32, u64); 4] = [
-        (0, 0, 0, 0, (0, 0), 0, 0, 0),
-        (1, 8, 7, first, (HEADER, len as usize), 0, 0, 0),
-        (7, 2, 0, 0, symtab, 3, 1, 24),
-        (15, 3, 0, 0, strtab, 0, 0, 0),
+    let at = |offset: usize, len: usize| [offset as u64, len as u64];
+    // Name, type, link, info, entry size; flags and address; offset and size.
+    let sections: [([u32; 5], [u64; 2], [u64; 2]); 4] = [
+        ([0; 5], [0; 2], [0; 2]),
+        ([1, 8, 0, 0, 0], [7, first], [HEADER as u64, len]),
+        ([7, 2, 3, 1, 24], [0; 2], at(table_at, names_at - table_at)),
+        ([15, 3, 0, 0, 0], [0; 2], at(names_at, names.len())),
     ];
-    for (name, kind, flags, address, (offset, size), link, info, entry) in sections {
-        file.extend(name.to_le_bytes());
-        file.extend(kind.to_le_bytes());
-        for word in [flags, address, offset as u64, size as u64] {
+    for ([name, kind, link, info, entry], place, bytes) in sections {
+        for word in [name, kind] {
             file.extend(word.to_le_bytes());
         }
-        file.extend(link.to_le_bytes());
-        file.extend(info.to_le_bytes());
-        for word in [1, entry] {
+        for word in [place, bytes].concat() {
+            file.extend(word.to_le_bytes());
+        }
+        for word in [link, info, 1, 0, entry, 0] {
             file.extend(word.to_le_bytes());
         }
     }
