@@ -146,7 +146,8 @@ pub struct Options {
     pub snapshot: bool,
     /// Serial port: stdio, file:PATH, null, pty, unix:PATH, tcp:HOST:PORT, telnet:HOST:PORT (sockets:
     /// server=on, wait=off), chardev:ID; mon: before it adds the monitor (Ctrl-A h helps). May be given
-    /// twice.
+    /// four times; the third and fourth port share the interrupts of the first two. What a peer does not
+    /// read in time is lost: it never holds the guest for long.
     #[arg(long, value_name = "DEV", help_heading = "Character devices")]
     pub serial: Vec<String>,
     /// No display; the first serial port is mon:stdio, firmware uses it too. The default where
@@ -221,7 +222,7 @@ pub struct Options {
     #[arg(long, help_heading = "Help")]
     pub help_all: bool,
     /// Lets gdb connect: tcp::PORT (every address of this host: whoever reaches it owns the guest),
-    /// tcp:HOST:PORT, unix:PATH, none; with form=i8086|i386|x86-64, as it shall see the processor.
+    /// tcp:HOST:PORT, unix:PATH, stdio, none; with form=i8086|i386|x86-64, as it shall see the processor.
     #[arg(long, value_name = "DEV", help_heading = "Debugging")]
     pub gdb: Option<String>,
     /// Stand still before the first instruction, until gdb or the monitor lets the guest go on.

@@ -6,6 +6,7 @@ use devices::board::build::Parts;
 
 use crate::backends::{Backends, User};
 use crate::cli::{CliError, one_of};
+use crate::pc::SERIAL;
 use crate::properties::Properties;
 use crate::run::RunError;
 
@@ -182,11 +183,11 @@ fn debugcon(target: &mut Target, properties: &Properties) -> Result<(), RunError
 }
 
 fn serial(target: &mut Target, properties: &Properties) -> Result<(), RunError> {
-    let free = ["com1", "com2"]
+    let free = SERIAL
         .into_iter()
         .find(|name| !target.parts.chardevs.contains_key(name));
     let Some(name) = free else {
-        let text = "-device isa-serial: both serial ports are taken";
+        let text = "-device isa-serial: all four serial ports are taken";
         return Err(CliError::Usage(text.into()).into());
     };
     plug(target, properties, name)

@@ -12,6 +12,7 @@ use emu::arch::cpuid::Feature;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::backends::outbox::Outbox;
 use crate::backends::source::Source;
 use crate::backends::{Backends, User};
 use crate::boot::start::Request;
@@ -23,6 +24,7 @@ use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome};
 use crate::run::{RunError, Session, open};
+use crate::socket::Place;
 use crate::{calendar, drives, firmware_options, gdb};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
@@ -30,7 +32,7 @@ const DEBUGCON: u16 = 0x402;
 /// Size of the empty ROM of a machine without a BIOS.
 const NO_BIOS: usize = 0x1_0000;
 /// The rows of the serial ports, in the order of `-serial`.
-const SERIAL: [&str; 2] = ["com1", "com2"];
+pub const SERIAL: [&str; 4] = ["com1", "com2", "com3", "com4"];
 
 /// Runs the guest the options name; returns the exit status.
 ///
@@ -44,14 +46,20 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         board: board_options(options, session.memory)?,
         ..Target::default()
     };
+    if gdb.as_ref().is_some_and(|gdb| gdb.place == Place::Stdio) {
+        target.backends.take_stdio();
+    }
     plug_in(options, &mut target)?;
     target.parts.ide = drives::drives(options)?;
     for (known, drive) in target.board.drives.disks.iter_mut().zip(&target.parts.ide) {
         *known = drive.as_ref().and_then(Drive::geometry);
     }
     firmware_options::add_files(&mut target.parts.fw_cfg, options)?;
-    // As on the stock machine: the second port is there for who asks for it.
-    target.board.com2 = target.parts.chardevs.contains_key("com2");
+    // As on the stock machine: the ports after the first are there for who asks for them.
+    let is_there = |name| target.parts.chardevs.contains_key(name);
+    target.board.com2 = is_there("com2");
+    target.board.com3 = is_there("com3");
+    target.board.com4 = is_there("com4");
     let boot = start_up(options, &mut target)?;
     let Target {
         board,
@@ -72,7 +80,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     let mut machine = Machine::new(config, engine.as_ref())?;
     stop_on_signals(machine.control())?;
     // Until the end of this function, however it is left.
-    let _raw = connect(&machine, backends)?;
+    let _peers = connect(&machine, backends)?;
     let stub = match gdb {
         Some(config) => Some(gdb_stub(&config, &mut machine, long)?),
         None => None,
@@ -218,7 +226,7 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
         target.parts.chardevs.insert("debugcon", chardev);
     }
     if options.serial.len() > SERIAL.len() {
-        let text = "-serial: there are two serial ports, a third was given";
+        let text = "-serial: there are four serial ports, a fifth was given";
         return Err(CliError::Usage(text.into()).into());
     }
     for (name, given) in SERIAL.iter().zip(&options.serial) {
@@ -242,21 +250,38 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
     Ok(())
 }
 
+/// The peers of the backends. When this is dropped they get what still waits for them, and the
+/// terminal is put back.
+#[derive(Default)]
+struct Peers {
+    outboxes: Vec<Outbox>,
+    raw: Option<Raw>,
+}
+
+impl Drop for Peers {
+    fn drop(&mut self) {
+        Outbox::drain(&self.outboxes);
+    }
+}
+
 /// The backends' peers reach the devices and monitors they are plugged into.
-fn connect(machine: &Machine, backends: Backends) -> Result<Option<Raw>, RunError> {
+fn connect(machine: &Machine, backends: Backends) -> Result<Peers, RunError> {
     let control = machine.control();
-    let mut raw = None;
+    let mut peers = Peers::default();
     for mut backend in backends.into_all() {
-        let Some(source) = backend.source.take() else {
+        let source = backend.source.take();
+        let Some(outbox) = backend.outbox.take() else {
             continue;
         };
+        peers.outboxes.push(outbox.clone());
+        let Some(source) = source else { continue };
         if matches!(source, Source::Stdio) {
-            raw = Raw::enter(!backend.mux)?;
+            peers.raw = Raw::enter(!backend.mux)?;
         }
-        let console = Console::new(&backend, &control);
+        let console = Console::new(&backend, &outbox, &control);
         source.start(&backend.label, Box::new(console))?;
     }
-    Ok(raw)
+    Ok(peers)
 }
 
 /// Signals that end programs end the run, so that the terminal is put back and images are whole.

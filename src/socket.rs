@@ -1,11 +1,14 @@
 //! Sockets of the command line: where to listen or connect, and who is there.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 /// A place in the network or the file system.
@@ -15,6 +18,8 @@ pub enum Place {
     Tcp(String, u16),
     /// A socket in the file system.
     Unix(PathBuf),
+    /// No socket: standard input and output, where one peer is from the beginning.
+    Stdio,
 }
 
 /// A connection.
@@ -24,6 +29,8 @@ pub enum Peer {
     Tcp(TcpStream),
     /// Inside this host.
     Unix(UnixStream),
+    /// By standard input and output.
+    Stdio(Arc<[File; 2]>),
 }
 
 impl Peer {
@@ -35,6 +42,7 @@ impl Peer {
         Ok(match self {
             Self::Tcp(stream) => Self::Tcp(stream.try_clone()?),
             Self::Unix(stream) => Self::Unix(stream.try_clone()?),
+            Self::Stdio(files) => Self::Stdio(Arc::clone(files)),
         })
     }
 
@@ -44,6 +52,8 @@ impl Peer {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
             Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+            // They end with the program.
+            Self::Stdio(_) => Ok(()),
         };
     }
 
@@ -55,6 +65,7 @@ impl Peer {
         match self {
             Self::Tcp(stream) => stream.set_write_timeout(time),
             Self::Unix(stream) => stream.set_write_timeout(time),
+            Self::Stdio(_) => Ok(()),
         }
     }
 }
@@ -64,6 +75,7 @@ impl Read for Peer {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Stdio(files) => (&files[0]).read(buffer),
         }
     }
 }
@@ -73,20 +85,12 @@ impl Write for Peer {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Stdio(files) => (&files[1]).write(bytes),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl AsFd for Peer {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
-        }
     }
 }
 
@@ -96,6 +100,7 @@ impl fmt::Display for Place {
             Self::Tcp(host, port) if host.contains(':') => write!(f, "tcp:[{host}]:{port}"),
             Self::Tcp(host, port) => write!(f, "tcp:{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Stdio => f.write_str("stdio"),
         }
     }
 }
@@ -124,6 +129,7 @@ impl Place {
                 Peer::Tcp(stream)
             }
             Self::Unix(path) => Peer::Unix(UnixStream::connect(path)?),
+            Self::Stdio => stdio()?,
         })
     }
 
@@ -151,8 +157,15 @@ impl Place {
                 }
                 Ok(Listener::Unix(UnixListener::bind(path)?))
             }
+            Self::Stdio => Ok(Listener::Stdio(Some(stdio()?).into())),
         }
     }
+}
+
+fn stdio() -> io::Result<Peer> {
+    let input = io::stdin().as_fd().try_clone_to_owned()?;
+    let output = io::stdout().as_fd().try_clone_to_owned()?;
+    Ok(Peer::Stdio(Arc::new([input.into(), output.into()])))
 }
 
 /// Who listens.
@@ -162,6 +175,8 @@ pub enum Listener {
     Tcp(TcpListener),
     /// To a file.
     Unix(UnixListener),
+    /// The one who is there has not been taken yet.
+    Stdio(Mutex<Option<Peer>>),
 }
 
 impl Listener {
@@ -178,6 +193,16 @@ impl Listener {
                 Ok(Peer::Tcp(stream))
             }
             Self::Unix(listener) => Ok(Peer::Unix(listener.accept()?.0)),
+            Self::Stdio(peer) => {
+                let taken = peer.lock().unwrap_or_else(PoisonError::into_inner).take();
+                match taken {
+                    Some(peer) => Ok(peer),
+                    // Nobody else will come.
+                    None => loop {
+                        thread::park();
+                    },
+                }
+            }
         }
     }
 }

@@ -2,8 +2,9 @@
 //! name.
 //!
 //! - [`spec`]: what they are said to be
-//! - [`source`]: where their bytes come from; [`telnet`]: the protocol on top of a socket
+//! - [`source`]: where their bytes come from; [`outbox`]: the way back; [`telnet`]: the protocol on top of a socket
 
+pub mod outbox;
 pub mod source;
 pub mod spec;
 pub mod telnet;
@@ -17,6 +18,7 @@ use devices::backend::chardev::Chardev;
 
 use crate::cli::{CliError, one_of};
 use crate::run::RunError;
+use outbox::Outbox;
 use source::Source;
 use spec::{Kind, Spec};
 
@@ -37,6 +39,8 @@ pub struct Backend {
     pub chardev: Chardev,
     /// Where its input comes from, if it has any.
     pub source: Option<Source>,
+    /// What waits for the peer, if it may keep others waiting.
+    pub outbox: Option<Outbox>,
     /// Several may use it, and Ctrl-A is an escape.
     pub mux: bool,
     /// Who uses it.
@@ -48,9 +52,16 @@ pub struct Backend {
 pub struct Backends {
     by_id: BTreeMap<String, usize>,
     all: Vec<Backend>,
+    /// Another than a backend has standard input and output.
+    stdio_taken: bool,
 }
 
 impl Backends {
+    /// Keeps standard input and output for another use.
+    pub fn take_stdio(&mut self) {
+        self.stdio_taken = true;
+    }
+
     /// Takes one `-chardev`.
     ///
     /// # Errors
@@ -119,7 +130,7 @@ impl Backends {
     /// Whether standard input and output are free.
     pub fn stdio_is_free(&self) -> bool {
         let stdio = |backend: &Backend| matches!(backend.source, Some(Source::Stdio));
-        !self.all.iter().any(stdio)
+        !self.stdio_taken && !self.all.iter().any(stdio)
     }
 
     /// The backends, to be connected.
@@ -139,22 +150,28 @@ impl Backends {
             given: given.to_string(),
             source,
         };
-        let (source, output): (_, Box<dyn Write + Send>) = match &spec.kind {
-            Kind::Null => (None, Box::new(io::sink())),
-            Kind::File { path, append } => (None, Box::new(file(path, *append)?)),
+        let (source, outbox) = match &spec.kind {
+            Kind::Null => (None, None),
+            Kind::File { path, append } => {
+                let file = file(path, *append)?;
+                // A file never keeps its writer waiting; a FIFO or a terminal may.
+                if file.metadata().is_ok_and(|about| about.is_file()) {
+                    return Ok(self.keep(label, spec, Chardev::new(Box::new(file)), None, None));
+                }
+                (None, Some(Outbox::new(Box::new(file)).map_err(failed)?))
+            }
             Kind::Stdio => {
                 if !self.stdio_is_free() {
                     let text = "standard input and output can serve one device only: use file:PATH";
                     return Err(CliError::Usage(text.into()).into());
                 }
-                (Some(Source::Stdio), Box::new(io::stdout()))
+                both(source::stdio().map_err(failed)?)
             }
             Kind::Pty => {
                 let tell = |name: &str| {
                     say(&format!("char device redirected to {name} (label {label})"));
                 };
-                let (source, output) = source::pty(tell).map_err(failed)?;
-                (Some(source), output)
+                both(source::pty(tell).map_err(failed)?)
             }
             Kind::Socket(socket) => {
                 let tell = || {
@@ -163,19 +180,38 @@ impl Backends {
                         "waiting for a connection to {place} (label {label})"
                     ));
                 };
-                let (source, output) = source::socket(socket, tell).map_err(failed)?;
-                (Some(source), output)
+                both(source::socket(socket, tell).map_err(failed)?)
             }
         };
+        let chardev = match &outbox {
+            Some(outbox) => Chardev::new(Box::new(outbox.clone())),
+            None => Chardev::null(),
+        };
+        Ok(self.keep(label, spec, chardev, source, outbox))
+    }
+
+    fn keep(
+        &mut self,
+        label: &str,
+        spec: &Spec,
+        chardev: Chardev,
+        source: Option<Source>,
+        outbox: Option<Outbox>,
+    ) -> usize {
         self.all.push(Backend {
             label: label.to_string(),
-            chardev: Chardev::new(output),
+            chardev,
             source,
+            outbox,
             mux: spec.mux,
             users: Vec::new(),
         });
-        Ok(self.all.len() - 1)
+        self.all.len() - 1
     }
+}
+
+fn both((source, outbox): source::Opened) -> (Option<Source>, Option<Outbox>) {
+    (Some(source), Some(outbox))
 }
 
 fn file(path: &Path, appends: bool) -> Result<File, RunError> {

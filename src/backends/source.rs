@@ -1,8 +1,7 @@
 //! Where bytes come from, and the way back: sockets, pseudo-terminals, standard input.
 //!
-//! Each source has a thread of its own that waits for bytes. The way back never makes the guest wait
-//! for long: a peer that does not read is waited for once, a fifth of a second; from then on what it has
-//! no room for is lost, until it reads again. What is sent while nobody is connected is lost.
+//! Each source has a thread of its own that waits for bytes. The way back is an [`Outbox`]: a peer that
+//! does not read makes nobody wait for long. What is sent while nobody is connected is lost.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -11,17 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::openpty;
 use nix::sys::termios::{SetArg, cfmakeraw, tcgetattr, tcsetattr};
 use nix::unistd::ttyname;
 
+use super::outbox::{Outbox, TRY, is_full};
 use super::spec::Socket;
 use super::telnet::{self, Filter};
 use crate::socket::{Listener, Peer};
 
-/// How long a peer that does not read is waited for.
-const PATIENCE: Duration = Duration::from_millis(200);
 /// A wait before the next try when the host has no handle left: no busy loop.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Bytes read at once.
@@ -42,12 +39,26 @@ pub enum Source {
     /// A pseudo-terminal: our side, and the other one, kept open so that ours stays usable.
     Pty(File, OwnedFd),
     /// A socket that is listened to, with the connection that start-up waited for.
-    Server(Listener, Option<Peer>, SocketOutput),
+    Server(Listener, Option<Peer>, WayBack),
     /// A connection.
-    Client(Peer, SocketOutput),
+    Client(Peer, WayBack),
 }
 
-/// The way back to a socket's peer; every clone is the same.
+/// The way back to a socket's peer.
+pub struct WayBack {
+    output: SocketOutput,
+    outbox: Outbox,
+}
+
+impl WayBack {
+    /// The peer is gone, and with it what waited for it.
+    fn disconnect(&self) {
+        self.output.disconnect();
+        self.outbox.clear();
+    }
+}
+
+/// Writes to a socket's peer; every clone is the same.
 #[derive(Clone)]
 pub struct SocketOutput {
     peer: Arc<Mutex<Option<Connected>>>,
@@ -56,34 +67,31 @@ pub struct SocketOutput {
 
 struct Connected {
     peer: Peer,
-    /// It did not read in time.
-    stalled: bool,
+    /// What it has had no room for.
+    rest: Vec<u8>,
 }
 
 impl Connected {
-    fn has_room(&self) -> bool {
-        let mut poll_fd = [PollFd::new(self.peer.as_fd(), PollFlags::POLLOUT)];
-        poll(&mut poll_fd, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    /// Whether all of the rest went.
+    fn send_rest(&mut self) -> io::Result<()> {
+        while !self.rest.is_empty() {
+            match self.peer.write(&self.rest)? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => drop(self.rest.drain(..count)),
+            }
+        }
+        Ok(())
     }
 
-    /// Whether the peer is still there.
-    fn send(&mut self, bytes: &[u8]) -> bool {
-        if self.stalled && !self.has_room() {
-            return true;
+    /// Takes bytes if nothing is left of those before.
+    fn send(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        self.send_rest()?;
+        self.rest = bytes;
+        match self.send_rest() {
+            Err(error) if is_full(&error) => Ok(()),
+            sent => sent,
         }
-        match self.peer.write_all(bytes) {
-            Ok(()) => self.stalled = false,
-            Err(error) if is_full(&error) => self.stalled = true,
-            Err(_) => return false,
-        }
-        true
     }
-}
-
-/// A write timed out, or would have had to wait.
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{TimedOut, WouldBlock};
-    matches!(error.kind(), TimedOut | WouldBlock)
 }
 
 impl SocketOutput {
@@ -97,14 +105,12 @@ impl SocketOutput {
     }
 
     fn connect(&self, mut peer: Peer) -> io::Result<()> {
-        peer.set_write_timeout(Some(PATIENCE))?;
+        peer.set_write_timeout(Some(TRY))?;
         if self.telnet {
             peer.write_all(telnet::GREETING)?;
         }
-        *self.lock() = Some(Connected {
-            peer,
-            stalled: false,
-        });
+        let rest = Vec::new();
+        *self.lock() = Some(Connected { peer, rest });
         Ok(())
     }
 
@@ -119,13 +125,15 @@ impl Write for SocketOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut guard = self.lock();
         if let Some(connected) = &mut *guard {
-            let there = if self.telnet {
-                connected.send(&telnet::escaped(bytes))
+            let sent = if self.telnet {
+                telnet::escaped(bytes)
             } else {
-                connected.send(bytes)
+                bytes.to_vec()
             };
-            if !there {
-                *guard = None;
+            match connected.send(sent) {
+                Ok(()) => {}
+                Err(error) if is_full(&error) => return Err(error),
+                Err(_) => *guard = None,
             }
         }
         Ok(bytes.len())
@@ -136,25 +144,18 @@ impl Write for SocketOutput {
     }
 }
 
-/// The way back to a pseudo-terminal: what nobody has room for is lost.
-struct PtyOutput(File);
-
-impl Write for PtyOutput {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut poll_fd = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
-        match poll(&mut poll_fd, PollTimeout::ZERO) {
-            Ok(1..) => self.0.write(bytes),
-            _ => Ok(bytes.len()),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// A source and the way back.
-pub type Opened = (Source, Box<dyn Write + Send>);
+pub type Opened = (Source, Outbox);
+
+/// Standard input and output.
+///
+/// # Errors
+/// If standard output is closed.
+pub fn stdio() -> io::Result<Opened> {
+    // Not by the library's handle: its lock would be held while a terminal is stopped.
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    Ok((Source::Stdio, Outbox::new(Box::new(output))?))
+}
 
 /// Opens a pseudo-terminal; `say` tells its name.
 ///
@@ -167,8 +168,8 @@ pub fn pty(say: impl FnOnce(&str)) -> io::Result<Opened> {
     tcsetattr(&pair.slave, SetArg::TCSANOW, &raw)?;
     say(&ttyname(&pair.slave)?.display().to_string());
     let ours = File::from(pair.master);
-    let output = PtyOutput(ours.try_clone()?);
-    Ok((Source::Pty(ours, pair.slave), Box::new(output)))
+    let outbox = Outbox::new(Box::new(ours.try_clone()?))?;
+    Ok((Source::Pty(ours, pair.slave), outbox))
 }
 
 /// Opens a socket; `say` tells that the first connection is waited for.
@@ -177,6 +178,11 @@ pub fn pty(say: impl FnOnce(&str)) -> io::Result<Opened> {
 /// If it cannot be listened at, or nobody is there to connect to.
 pub fn socket(socket: &Socket, say: impl FnOnce()) -> io::Result<Opened> {
     let output = SocketOutput::new(socket.telnet);
+    let outbox = Outbox::new(Box::new(output.clone()))?;
+    let back = WayBack {
+        output: output.clone(),
+        outbox: outbox.clone(),
+    };
     let source = if socket.server {
         let listener = socket.place.listen()?;
         let mut first = None;
@@ -186,13 +192,13 @@ pub fn socket(socket: &Socket, say: impl FnOnce()) -> io::Result<Opened> {
             output.connect(peer.try_clone()?)?;
             first = Some(peer);
         }
-        Source::Server(listener, first, output.clone())
+        Source::Server(listener, first, back)
     } else {
         let peer = socket.place.connect()?;
         output.connect(peer.try_clone()?)?;
-        Source::Client(peer, output.clone())
+        Source::Client(peer, back)
     };
-    Ok((source, Box::new(output)))
+    Ok((source, outbox))
 }
 
 impl Source {
@@ -216,18 +222,18 @@ impl Source {
                 sink.connected();
                 read_on(&mut ours, sink);
             }
-            Self::Client(peer, output) => converse(peer, &output, sink),
-            Self::Server(listener, first, output) => {
+            Self::Client(peer, back) => converse(peer, &back, sink),
+            Self::Server(listener, first, back) => {
                 if let Some(peer) = first {
-                    converse(peer, &output, sink);
+                    converse(peer, &back, sink);
                 }
                 loop {
                     let accepted = listener.accept().and_then(|peer| {
-                        output.connect(peer.try_clone()?)?;
+                        back.output.connect(peer.try_clone()?)?;
                         Ok(peer)
                     });
                     match accepted {
-                        Ok(peer) => converse(peer, &output, sink),
+                        Ok(peer) => converse(peer, &back, sink),
                         Err(_) => thread::sleep(PAUSE),
                     }
                 }
@@ -237,9 +243,9 @@ impl Source {
 }
 
 /// Feeds what a peer sends until it is gone.
-fn converse(mut peer: Peer, output: &SocketOutput, sink: &mut dyn Sink) {
+fn converse(mut peer: Peer, back: &WayBack, sink: &mut dyn Sink) {
     sink.connected();
-    if output.telnet {
+    if back.output.telnet {
         let mut filtered = Filtered {
             filter: Filter::default(),
             sink,
@@ -248,7 +254,7 @@ fn converse(mut peer: Peer, output: &SocketOutput, sink: &mut dyn Sink) {
     } else {
         read_on(&mut peer, sink);
     }
-    output.disconnect();
+    back.disconnect();
 }
 
 /// A sink behind telnet's commands.

@@ -10,8 +10,7 @@ use std::io::{self, Write};
 use std::thread;
 use std::time::Duration;
 
-use devices::backend::chardev::Chardev;
-
+use crate::backends::outbox::Outbox;
 use crate::backends::source::Sink;
 use crate::backends::{Backend, User};
 use crate::control::{Control, Input};
@@ -29,7 +28,7 @@ pub struct Console {
     focus: usize,
     /// Ctrl-A is an escape; otherwise everything goes to the one user.
     escape: Option<Escape>,
-    chardev: Chardev,
+    output: Outbox,
     control: Control,
 }
 
@@ -39,13 +38,13 @@ enum Front {
 }
 
 impl Console {
-    /// Between the peer of `backend` and the machine.
-    pub fn new(backend: &Backend, control: &Control) -> Self {
+    /// Between the peer of `backend`, reached by `output`, and the machine.
+    pub fn new(backend: &Backend, output: &Outbox, control: &Control) -> Self {
         let chardev = &backend.chardev;
         let front = |user: &User| match user {
             User::Device(name) => Front::Device(control.input(name, chardev.clone())),
             User::Monitor => {
-                let output = Box::new(ToPeer(chardev.clone()));
+                let output = Box::new(ToPeer(output.clone()));
                 Front::Monitor(Box::new(Monitor::new(control.clone(), output)))
             }
         };
@@ -53,7 +52,7 @@ impl Console {
             users: backend.users.iter().map(front).collect(),
             focus: 0,
             escape: backend.mux.then(Escape::default),
-            chardev: chardev.clone(),
+            output: output.clone(),
             control: control.clone(),
         }
     }
@@ -93,7 +92,7 @@ impl Console {
     /// Tells the peer something.
     fn say(&self, text: &str) {
         let text = text.replace('\n', "\r\n");
-        self.chardev.write(format!("\r\n{text}\r\n").as_bytes());
+        self.output.send(format!("\r\n{text}\r\n").as_bytes());
     }
 }
 
@@ -133,11 +132,11 @@ fn feed(input: &Input, mut bytes: &[u8]) {
 }
 
 /// The monitor's way to its peer.
-struct ToPeer(Chardev);
+struct ToPeer(Outbox);
 
 impl Write for ToPeer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes);
+        self.0.send(bytes);
         Ok(bytes.len())
     }
 

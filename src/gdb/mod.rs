@@ -1,4 +1,4 @@
-//! gdb's remote protocol: `-gdb tcp:HOST:PORT`, `-gdb unix:PATH`, `-s`.
+//! gdb's remote protocol: `-gdb tcp:HOST:PORT`, `-gdb unix:PATH`, `-gdb stdio`, `-s`.
 //!
 //! GDB manual, "Remote Protocol". The stub has two threads: one takes connections, one at a time, and
 //! reads them; the other speaks the protocol and asks the machine through [`Control`].
@@ -66,13 +66,11 @@ impl Config {
         if place == "none" && rest.is_empty() {
             return Ok(None);
         }
-        if place == "stdio" {
-            return Err(wrong(
-                "tcp: or unix: (gdb over standard input is not there yet)",
-            ));
-        }
-        let place = Place::parse(place)
-            .ok_or_else(|| wrong("tcp:HOST:PORT, tcp::PORT, unix:PATH or none"))?;
+        let expected = "tcp:HOST:PORT, tcp::PORT, unix:PATH, stdio or none";
+        let place = match place {
+            "stdio" => Place::Stdio,
+            place => Place::parse(place).ok_or_else(|| wrong(expected))?,
+        };
         // Old spellings of what is always so.
         let kept = rest
             .split(',')

@@ -18,8 +18,9 @@ fn places() {
         Some(Place::Unix("/tmp/gdb".into()))
     );
     assert_eq!(place("none").expect("none"), None);
+    assert_eq!(place("stdio").expect("a place"), Some(Place::Stdio));
     for wrong in [
-        "stdio",
+        "stdout",
         "tcp:1234",
         "tcp::99999",
         "unix:",

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::arguments::Arguments;
 use super::error::{MonitorError, nearest, shown};
-use super::{Session, act, info, keys, memory, picture};
+use super::{Session, act, info, keys, memory, picture, ports};
 
 /// What a command says, in lines.
 pub type Reply = Result<String, MonitorError>;
@@ -27,8 +27,10 @@ pub struct Command {
 pub(super) const COMMANDS: &[Command] = &[
     Command { name: "cont", alias: "c", arguments: "", about: "resume emulation", run: act::cont },
     Command { name: "help", alias: "?", arguments: "[cmd]", about: "show the help", run: help },
+    Command { name: "i", alias: "", arguments: "/fmt addr [index]", about: "read a port (fmt: b h w); with an index, after writing it there, the port above", run: ports::input },
     Command { name: "info", alias: "", arguments: "[subcommand]", about: "show various information about the system state", run: info::run },
     Command { name: "nmi", alias: "", arguments: "", about: "inject an NMI", run: act::nmi },
+    Command { name: "o", alias: "", arguments: "/fmt addr value", about: "write a port", run: ports::output },
     Command { name: "print", alias: "p", arguments: "/fmt expr", about: "print expression value (use $reg for CPU register access)", run: memory::print },
     Command { name: "quit", alias: "q", arguments: "", about: "quit the emulator", run: act::quit },
     Command { name: "screendump", alias: "", arguments: "filename [-f ppm|png]", about: "save the screen as a picture, PPM by default", run: picture::screendump },

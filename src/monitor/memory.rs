@@ -39,8 +39,13 @@ impl Default for Format {
 }
 
 impl Format {
+    /// Bytes of a value.
+    pub(super) fn size(self) -> usize {
+        self.size
+    }
+
     /// What `text` (without its slash) changes of this format, and the count before it.
-    fn changed(self, text: &str) -> Result<(Self, u64), MonitorError> {
+    pub(super) fn changed(self, text: &str) -> Result<(Self, u64), MonitorError> {
         let letters = text.trim_start_matches(|c: char| c.is_ascii_digit());
         let digits = &text[..text.len() - letters.len()];
         let count = match digits {

@@ -4,15 +4,15 @@
 //! carries them is none of its business. It must not be driven on the machine's own thread, which it
 //! asks. Registers and the memory map are asked of that thread, one short question a command; page tables and
 //! guest memory are then read here, while the guest runs on. Nothing here has an effect on a
-//! device but what the user asks for: registers of devices are never read ([`crate::inspect`]).
+//! device but what the user asks for: registers of devices are read by `i` alone ([`crate::inspect`]).
 //!
 //! - [`mod@line`]: what is typed becomes lines; [`arguments`], [`expression`]: lines become values
 //! - [`commands`]: the table of commands, help and completion; [`error`]: why a command was not done
-//! - [`memory`], [`act`], [`keys`], [`picture`]: the commands but `info`
+//! - [`memory`], [`ports`], [`act`], [`keys`], [`picture`]: the commands but `info`
 //! - [`info`], [`registers`], [`paging`], [`board`], [`chips`]: what `info` shows
 //!
 //! Of QEMU's commands those about what twin86 does not have (migration, block jobs, sound...) are missing, and
-//! so far `i`, `o`, `log`, `savevm` and those that change drives and devices.
+//! so far `log`, `logfile`, `savevm` and those that change drives and devices.
 
 pub mod act;
 pub mod arguments;
@@ -27,6 +27,7 @@ pub mod line;
 pub mod memory;
 pub mod paging;
 pub mod picture;
+pub mod ports;
 pub mod registers;
 
 use std::io::Write;

@@ -40,15 +40,27 @@ fn echo(a: &mut CodeAssembler, base: u32, plus: i32) -> Result<(), IcedError> {
     a.nop()
 }
 
-fn guest() -> Result<Vec<u8>, IcedError> {
+/// First sends `flood` bytes to its first port without a look at its state.
+fn guest(flood: u32) -> Result<Vec<u8>, IcedError> {
     let mut a = CodeAssembler::new(32)?;
     let (mut next, mut end) = (a.create_label(), a.create_label());
+    if flood > 0 {
+        let mut more = a.create_label();
+        a.mov(ecx, flood)?;
+        a.mov(edx, 0x3F8)?;
+        a.mov(eax, u32::from(b'x'))?;
+        a.set_label(&mut more)?;
+        a.out(dx, al)?;
+        a.dec(ecx)?;
+        a.jne(more)?;
+    }
     a.set_label(&mut next)?;
     a.xor(ecx, ecx)?;
-    echo(&mut a, 0x3F8, 0)?;
-    a.cmp(cl, i32::from(END[0]))?;
-    a.je(end)?;
-    echo(&mut a, 0x2F8, 1)?;
+    for (base, plus) in [(0x3F8, 0), (0x2F8, 1)] {
+        echo(&mut a, base, plus)?;
+        a.cmp(cl, i32::from(END[0]))?;
+        a.je(end)?;
+    }
     a.jmp(next)?;
     a.set_label(&mut end)?;
     a.mov(edx, 0x501)?;
@@ -84,11 +96,16 @@ struct Run {
 impl Run {
     /// `{}` in the arguments is the folder.
     fn new(name: &str, arguments: &str) -> Self {
+        Self::with(name, 0, arguments, |_| {})
+    }
+
+    /// The guest begins with a flood; `change` has the last word on the program's streams.
+    fn with(name: &str, flood: u32, arguments: &str, change: impl FnOnce(&mut Command)) -> Self {
         let folder = std::env::temp_dir().join(format!("twin86-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder");
         let mut code = kernel::multiboot_header();
-        code.extend(guest().expect("code"));
+        code.extend(guest(flood).expect("code"));
         let file = kernel::elf(ENTRY + 12, &[(1, ENTRY, &code)]);
         let kernel = folder.join("kernel");
         fs::write(&kernel, file).expect("a kernel");
@@ -104,6 +121,7 @@ impl Run {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        change(&mut command);
         let child = command.spawn().expect("the program runs");
         Self { folder, child }
     }
@@ -129,6 +147,12 @@ impl Run {
     fn end(mut self, mut com1: impl Write) {
         com1.write_all(END).expect("there");
         assert_eq!(self.wait().code(), Some(STATUS));
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let kill = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(kill.expect("kill").success());
     }
 
     fn wait(&mut self) -> ExitStatus {
@@ -163,8 +187,8 @@ fn wait_for(stream: &mut impl Read, word: &[u8]) -> Vec<u8> {
     let mut byte = [0];
     while !all.ends_with(word) {
         let got = stream.read(&mut byte).unwrap_or(0);
-        let so_far = String::from_utf8_lossy(&all).into_owned();
-        assert_eq!(got, 1, "no {word:?} after {so_far:?}");
+        let tail = String::from_utf8_lossy(&all[all.len().saturating_sub(200)..]);
+        assert_eq!(got, 1, "no {word:?} after {tail:?}");
         all.push(byte[0]);
     }
     all
@@ -351,4 +375,250 @@ fn what_cannot_be_opened() {
         );
         assert_eq!(run.wait().code(), Some(1));
     }
+}
+
+/// More than an outbox and a FIFO, a pseudo-terminal or a socket inside this host hold.
+const FLOOD: u32 = 400_000;
+
+/// The guest has come to the end of its flood, and its second port answers.
+#[track_caller]
+fn goes_on(run: &Run) -> UnixStream {
+    let mut com2 = run.connect("b");
+    says(&mut com2, b"HAL", b"IBM");
+    com2
+}
+
+#[test]
+fn a_deaf_peer_does_not_hold_the_guest() {
+    let port = free_port();
+    let tcp = format!("tcp:127.0.0.1:{port},server,nowait");
+    for (name, com1) in [
+        ("deaf-pipe", "stdio"),
+        ("deaf-mux", "mon:stdio"),
+        ("deaf-pty", "pty"),
+        ("deaf-fifo", "file:{}/a"),
+        ("deaf-unix", "unix:{}/a,server"),
+        ("deaf-tcp", &tcp),
+    ] {
+        let folder = std::env::temp_dir().join(format!("twin86-fifo-{}", std::process::id()));
+        let fifo = folder.with_extension("f");
+        let com1 = if name == "deaf-fifo" {
+            let _ = fs::remove_file(&fifo);
+            let made = Command::new("mkfifo").arg(&fifo).status();
+            assert!(made.expect("mkfifo").success());
+            format!("file:{}", fifo.display())
+        } else {
+            com1.to_string()
+        };
+        let arguments = format!("-serial {com1} -serial unix:{{}}/b,server,nowait");
+        let run = Run::with(name, FLOOD, &arguments, |_| {});
+        // Connected, and never read.
+        let _fifo = (name == "deaf-fifo").then(|| fs::File::open(&fifo).expect("the FIFO"));
+        let _unix = (name == "deaf-unix").then(|| run.connect("a"));
+        let _tcp =
+            (name == "deaf-tcp").then(|| soon(|| TcpStream::connect(("127.0.0.1", port)).ok()));
+        let mut com2 = goes_on(&run);
+        if name == "deaf-pty" {
+            // The guest ends it.
+            run.end(com2);
+        } else {
+            // The user does.
+            run.signal("TERM");
+            let mut run = run;
+            assert_eq!(run.wait().code(), Some(0), "{name}");
+            assert_eq!(com2.read(&mut [0]).unwrap_or(0), 0);
+        }
+        let _ = fs::remove_file(&fifo);
+    }
+}
+
+#[test]
+fn a_deaf_user_of_the_monitor_can_quit() {
+    let run = Run::with(
+        "deaf-monitor",
+        0,
+        "-serial unix:{}/a,server,nowait -serial unix:{}/b,server,nowait -monitor stdio",
+        |command| {
+            command.stdin(Stdio::piped());
+        },
+    );
+    let mut run = run;
+    let mut monitor = run.child.stdin.take().expect("a pipe");
+    for _ in 0..3 {
+        monitor
+            .write_all(b"info mtree\nx/100000xb 0\n")
+            .expect("taken");
+    }
+    let mut com2 = goes_on(&run);
+    monitor.write_all(b"quit\n").expect("taken");
+    assert_eq!(run.wait().code(), Some(0));
+    assert_eq!(com2.read(&mut [0]).unwrap_or(0), 0);
+}
+
+/// Both share the stream; the guest does not wait for the monitor's long answer either.
+#[test]
+fn a_slow_reader_of_a_shared_stream() {
+    let run = Run::new(
+        "slow-mux",
+        "-serial mon:unix:{}/a,server,nowait -serial unix:{}/b,server,nowait",
+    );
+    let mut peer = run.connect("a");
+    let mut com2 = run.connect("b");
+    peer.write_all(b"\x01cx/100000xb 0\r").expect("there");
+    let mut buffer = [0; 4096];
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(20));
+        assert!(peer.read(&mut buffer).expect("there") > 0);
+        let begin = Instant::now();
+        says(&mut com2, b"HAL", b"IBM");
+        assert!(begin.elapsed() < Duration::from_secs(5));
+    }
+    // A reader in a hurry gets all of it.
+    let said = wait_for(&mut BufReader::new(&mut peer), b"\r\n(twin86) ");
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("000000000001869"), "the last line");
+    run.end(com2);
+}
+
+/// A terminal that nobody reads: as stopped by Ctrl-S, or on a line that hangs.
+#[test]
+fn a_stopped_terminal() {
+    for end in ["ctrl-c", "TERM", "guest"] {
+        let pair = nix::pty::openpty(None, None).expect("a terminal");
+        let settings = |what: &str| {
+            let stty = Command::new("stty")
+                .arg("-g")
+                .stdin(pair.slave.try_clone().expect("a handle"))
+                .output();
+            String::from_utf8(stty.expect(what).stdout).expect("text")
+        };
+        let before = settings("before");
+        let (input, output) = (pair.slave.try_clone(), pair.slave.try_clone());
+        let arguments = "-serial stdio -serial unix:{}/b,server,nowait";
+        let run = Run::with(&format!("stopped-{end}"), FLOOD, arguments, |command| {
+            let mut setsid = Command::new("setsid");
+            setsid
+                .arg("--ctty")
+                .arg(command.get_program())
+                .args(command.get_args())
+                .stdin(input.expect("a handle"))
+                .stdout(output.expect("a handle"))
+                .stderr(Stdio::piped());
+            *command = setsid;
+        });
+        let com2 = goes_on(&run);
+        assert_ne!(settings("during"), before);
+        let mut run = run;
+        match end {
+            "guest" => {
+                let mut com2 = com2;
+                com2.write_all(END).expect("there");
+                assert_eq!(run.wait().code(), Some(STATUS));
+            }
+            "ctrl-c" => {
+                let mut ours = fs::File::from(pair.master.try_clone().expect("a handle"));
+                ours.write_all(b"\x03").expect("there");
+                assert_eq!(run.wait().code(), Some(0));
+            }
+            signal => {
+                run.signal(signal);
+                assert_eq!(run.wait().code(), Some(0));
+            }
+        }
+        assert_eq!(settings("after"), before, "{end}");
+    }
+}
+
+/// A MiB that is no command, in four forms, over each kind of socket: it is told, and all goes on.
+#[test]
+fn a_mebibyte_of_nonsense() {
+    let (tcp, telnet) = (free_port(), free_port());
+    let run = Run::new(
+        "nonsense",
+        &format!(
+            "-serial unix:{{}}/a,server,nowait -monitor unix:{{}}/m,server,nowait \
+             -monitor tcp:127.0.0.1:{tcp},server,nowait \
+             -monitor telnet:127.0.0.1:{telnet},server,nowait"
+        ),
+    );
+    let mut com1 = run.connect("a");
+    let letters = vec![b'z'; 1 << 20];
+    let mut lines = letters.clone();
+    lines.iter_mut().step_by(64).for_each(|byte| *byte = b'\n');
+    let bytes = |i: u32| (i.wrapping_mul(2_654_435_761) >> 24) as u8;
+    let binary: Vec<u8> = (0..1u32 << 20).map(bytes).collect();
+    // Commands of telnet, whole and cut, with subnegotiations that do not end.
+    let iac = |(at, byte): (usize, &u8)| if at % 3 == 0 { 0xFF } else { byte | 0xF0 };
+    let commands: Vec<u8> = binary.iter().enumerate().map(iac).collect();
+    let forms = [
+        (letters, "line too long"),
+        (lines, "unknown command"),
+        (binary, "unknown command"),
+        (commands, ""),
+    ];
+    for (form, told) in &forms {
+        // Without the letters of commands that stop the guest.
+        let form: Vec<u8> = form
+            .iter()
+            .map(|byte| {
+                if b"csqCSQ".contains(byte) {
+                    b'_'
+                } else {
+                    *byte
+                }
+            })
+            .collect();
+        let unix = run.connect("m");
+        let timed = |stream: TcpStream| {
+            stream.set_read_timeout(Some(LONG)).expect("a time");
+            stream
+        };
+        let by_tcp = timed(soon(|| TcpStream::connect(("127.0.0.1", tcp)).ok()));
+        let by_telnet = timed(soon(|| TcpStream::connect(("127.0.0.1", telnet)).ok()));
+        nonsense(unix.try_clone().expect("a handle"), unix, &form, told);
+        nonsense(by_tcp.try_clone().expect("a handle"), by_tcp, &form, told);
+        let again = by_telnet.try_clone().expect("a handle");
+        // What telnet makes of it is its own affair.
+        nonsense(again, by_telnet, &form, "");
+        says(&mut com1, b"on", b"on");
+    }
+    run.end(com1);
+}
+
+/// Sends it while the answers are read; then the monitor, if it is the same peer's, or else the
+/// next one's, still answers.
+#[track_caller]
+fn nonsense(mut to: impl Write + Send + 'static, mut from: impl Read, form: &[u8], told: &str) {
+    let mut form = form.to_vec();
+    // An end to whatever telnet or the line is in.
+    form.extend(b"\xFF\xF0\xFF\xF0\n\x15\ninfo version\n");
+    let sender = thread::spawn(move || to.write_all(&form).expect("taken"));
+    let version = format!("\n{}\r\n(twin86) ", env!("CARGO_PKG_VERSION"));
+    let said = wait_for(&mut BufReader::new(&mut from), version.as_bytes());
+    sender.join().expect("sent");
+    assert!(String::from_utf8_lossy(&said).contains(told));
+}
+
+#[test]
+fn gdb_on_standard_input() {
+    let arguments = "-S -gdb stdio -serial unix:{}/a,server,nowait";
+    let mut run = Run::with("gdb", 0, arguments, |command| {
+        command.stdin(Stdio::piped());
+    });
+    let mut to = run.child.stdin.take().expect("a pipe");
+    let mut from = run.child.stdout.take().expect("a pipe");
+    to.write_all(b"+$?#3f").expect("there");
+    // Stopped by SIGTRAP.
+    wait_for(&mut from, b"05");
+    wait_for(&mut from, b"#");
+    // Detached, the guest goes on.
+    to.write_all(b"+$D#44").expect("there");
+    wait_for(&mut from, b"$OK#9a");
+    let mut com1 = run.connect("a");
+    says(&mut com1, b"on", b"on");
+    run.end(com1);
+
+    let mut run = Run::new("gdb-twice", "-gdb stdio -serial stdio");
+    assert!(run.line().contains("one device only"));
+    assert_eq!(run.wait().code(), Some(1));
 }

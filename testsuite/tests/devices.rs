@@ -77,6 +77,8 @@ fn options() -> BoardOptions {
         cpus: 2,
         rtc_base: 1_000_000_000,
         debug_exit: Some((0x501, 2)),
+        com3: true,
+        com4: true,
         debugcon: Some(0x402),
         vga: true,
         ..BoardOptions::default()

@@ -347,6 +347,103 @@ fn debians_kernel_by_address() {
     running.power_off();
 }
 
+/// Symbols of Debian's kernel where it lies without randomization: as the kernel itself tells them.
+fn kernel_symbols(guests: &Guests, folder: &Folder) -> PathBuf {
+    let mut running = guests.machine().kernel(Kernel::Cloud, "nokaslr").start();
+    running.boot();
+    let text = running.succeed(
+        "grep -iE ' [tdbw] (start_kernel|secondary_startup_64.*|.?rest_init|arch_call_rest_init|\
+         boot_command_line|init_uts_ns|__x64_sys_.*name)$' /proc/kallsyms",
+        SOON,
+    );
+    running.power_off();
+    let symbol = |line: &str| {
+        let mut words = line.split_whitespace();
+        let address = u64::from_str_radix(words.next()?, 16).ok()?;
+        Some((words.nth(1)?.to_string(), address))
+    };
+    let symbols: Vec<(String, u64)> = text.lines().filter_map(symbol).collect();
+    assert!(symbols.len() > 8, "{text}");
+    let file = folder.0.join("vmlinux");
+    fs::write(&file, testsuite::kernel::symbols(&symbols)).expect("a file");
+    file
+}
+
+#[test]
+fn debians_kernel_by_symbol() {
+    let Some(guests) = guests() else { return };
+    if is_qemu(&guests) {
+        return;
+    }
+    let folder = Folder::new("debian-symbol");
+    let symbols = kernel_symbols(&guests, &folder);
+    let symbol_file = format!("symbol-file {}", symbols.display());
+    let machine = guests.machine().kernel(Kernel::Cloud, "nokaslr");
+    let mut running = folder.machine(machine.args(["-S"]), "").start();
+    folder.ready();
+    let commands = [
+        "hbreak start_kernel",
+        "continue",
+        "info symbol $rip",
+        "p/x $cs",
+        "p ($efer >> 10) & 1",
+        "x/a $rsp",
+        "x/s &boot_command_line",
+        "break rest_init",
+        "continue",
+        "info symbol $rip",
+        "x/a $rsp",
+        "delete",
+        // The node name, behind the system's, in the table that all processes share.
+        "set {char[7]}((char *)&init_uts_ns + 65) = \"twin86\"",
+        "hbreak __x64_sys_sethostname",
+        "continue",
+        "info symbol $rip",
+        "p $rip == (long)&__x64_sys_sethostname",
+        // Back to the caller with EPERM.
+        "set $rip = *(long *)$rsp",
+        "set $rsp = $rsp + 8",
+        "set $rax = -1",
+        "delete",
+        "detach",
+    ];
+    let gdb = folder.gdb(None, &[&symbol_file], &commands).spawn();
+    let gdb = gdb.expect("gdb");
+    running.boot();
+    running.paste(b"hostname other; echo status $?\n");
+    running.wait_for("status 1", SOON);
+    let said = told(gdb);
+    check(
+        &said,
+        &[
+            "start_kernel in section .text",
+            "<secondary_startup_64",
+            "console=ttyS0 nokaslr",
+            "rest_init in section .text",
+            "__x64_sys_sethostname in section .text",
+        ],
+    );
+    assert_eq!(values(&said), [0x10, 1, 1], "{said}");
+    // Inlined or not, as the kernel was built.
+    let callers = ["<start_kernel+", "<arch_call_rest_init+"];
+    assert!(callers.iter().any(|c| said.contains(c)), "{said}");
+    let name = running.succeed("uname -n", SOON);
+    assert!(name.contains("twin86"), "{name}");
+
+    // A gdb that is killed while the guest stands at its breakpoint.
+    let commands = ["hbreak __x64_sys_newuname", "continue", "shell sleep 20"];
+    let mut gdb = folder.gdb(None, &[&symbol_file], &commands);
+    let mut gdb = gdb.spawn().expect("gdb");
+    thread::sleep(Duration::from_secs(2));
+    running.paste(b"uname -s; echo wor''ked\n");
+    thread::sleep(Duration::from_secs(1));
+    assert!(!running.log().contains("worked"), "it stands");
+    gdb.kill().expect("gdb is killed");
+    gdb.wait().expect("its end");
+    running.wait_for("worked", SOON);
+    running.power_off();
+}
+
 /// The kernel with symbols, built once.
 fn kernel() -> &'static Path {
     static KERNEL: OnceLock<PathBuf> = OnceLock::new();

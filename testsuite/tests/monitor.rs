@@ -296,6 +296,23 @@ fn device_memory_is_not_read() {
 }
 
 #[test]
+fn ports_are_read_and_written() {
+    let mut bench = Bench::new(IDLE);
+    // The scratch register of the first serial port; CMOS, by index; PCI configuration.
+    assert_eq!(bench.ask("o /b 0x3ff 0x5a"), "");
+    assert_eq!(bench.ask("i /b 0x3ff"), "portb[0x03ff] = 0x5a\n");
+    assert_eq!(bench.ask("i/xb 0x70 0x10"), "portb[0x0071] = 0x50\n");
+    assert_eq!(bench.ask("o/w 0xcf8 0x80000000"), "");
+    assert_eq!(bench.ask("i 0xcfc"), "portl[0x0cfc] = 0x12378086\n");
+    assert_eq!(bench.ask("i/h 0xcfe"), "portw[0x0cfe] = 0x1237\n");
+    assert_eq!(bench.ask("i/g 0x1ffff"), "portb[0xffff] = 0xff\n");
+    bench.says("i", &["i: a port expected"]);
+    bench.says("o 0x80", &["o: a value expected"]);
+    bench.says("i 0x80 1 2", &["extraneous characters"]);
+    bench.says("i/z 0x80", &["invalid char in format"]);
+}
+
+#[test]
 fn the_board_is_described() {
     let mut bench = Bench::with(IDLE, |config| config.paused = true);
     bench.says("info mtree", &[

@@ -213,6 +213,8 @@ const DEVICES: &[Legacy] = &[
     Legacy { rows: &["i8042"], name: "MOU", hid: "PNP0F13", uid: 0, resources: || vec![resource::irq(12)] },
     Legacy { rows: &["com1"], name: "COM1", hid: "PNP0501", uid: 1, resources: || vec![resource::ports(0x3F8, 8), resource::irq(4)] },
     Legacy { rows: &["com2"], name: "COM2", hid: "PNP0501", uid: 2, resources: || vec![resource::ports(0x2F8, 8), resource::irq(3)] },
+    Legacy { rows: &["com3"], name: "COM3", hid: "PNP0501", uid: 3, resources: || vec![resource::ports(0x3E8, 8), resource::irq(4)] },
+    Legacy { rows: &["com4"], name: "COM4", hid: "PNP0501", uid: 4, resources: || vec![resource::ports(0x2E8, 8), resource::irq(3)] },
     Legacy { rows: &["lpt1"], name: "LPT1", hid: "PNP0400", uid: 1, resources: || vec![resource::ports(0x378, 8), resource::irq(7)] },
     Legacy { rows: &["fdc", "isa-fdc", "i82078"], name: "FDC0", hid: "PNP0700", uid: 0, resources: || vec![resource::ports(0x3F2, 4), resource::ports(0x3F7, 1), resource::irq(6), resource::dma(2)] },
     Legacy { rows: &["fw_cfg"], name: "FWCF", hid: "QEMU0002", uid: 0, resources: || vec![resource::ports(0x510, 12)] },

@@ -93,6 +93,10 @@ pub struct BoardOptions {
     pub vga: bool,
     /// There is a second serial port.
     pub com2: bool,
+    /// There is a third one.
+    pub com3: bool,
+    /// There is a fourth one.
+    pub com4: bool,
     /// Whether there is an HPET.
     pub hpet: bool,
     /// Whether the processors have system management mode: only then do SMIs come.
@@ -110,6 +114,8 @@ impl Default for BoardOptions {
             debugcon: None,
             vga: false,
             com2: true,
+            com3: false,
+            com4: false,
             hpet: true,
             smm: false,
             processor: Processor::default(),

@@ -85,6 +85,8 @@ pub const ISA: &[Isa] = &[
     Isa { name: "mc146818", regions: Regions::Fixed(&[bytes(0x70..=0x71)]), irqs: &[8], new: mc146818::new },
     Isa { name: "com1", regions: Regions::Fixed(&[bytes(0x3F8..=0x3FF)]), irqs: &[4], new: uart16550::new },
     Isa { name: "com2", regions: Regions::Chosen(com2), irqs: &[3], new: uart16550::new },
+    Isa { name: "com3", regions: Regions::Chosen(com3), irqs: &[4], new: uart16550::new },
+    Isa { name: "com4", regions: Regions::Chosen(com4), irqs: &[3], new: uart16550::new },
     Isa { name: "port92", regions: Regions::Fixed(&[bytes(0x92..=0x92)]), irqs: &[], new: port92::new },
     Isa { name: "portf0", regions: Regions::Fixed(&[bytes(0xF0..=0xF0)]), irqs: &[13], new: portf0::new },
     Isa { name: "fw_cfg", regions: Regions::Fixed(FW_CFG), irqs: &[], new: fw_cfg::new },
@@ -101,6 +103,15 @@ const FW_CFG: &[Region] = &[
 
 fn com2(options: &BoardOptions) -> Option<Region> {
     options.com2.then_some(bytes(0x2F8..=0x2FF))
+}
+
+// As on every PC, they share the interrupts of the first two.
+fn com3(options: &BoardOptions) -> Option<Region> {
+    options.com3.then_some(bytes(0x3E8..=0x3EF))
+}
+
+fn com4(options: &BoardOptions) -> Option<Region> {
+    options.com4.then_some(bytes(0x2E8..=0x2EF))
 }
 
 fn hpet_page(options: &BoardOptions) -> Option<Region> {

@@ -84,6 +84,20 @@ impl Guests {
         })
     }
 
+    /// For a test of a kernel: a cache made before that kernel was asked for does not have it.
+    pub fn with(kernel: Kernel) -> Option<Self> {
+        Self::one().filter(|guests| guests.has(kernel))
+    }
+
+    /// Whether `kernel` is in the cache; a skip if it is not.
+    pub fn has(&self, kernel: Kernel) -> bool {
+        let lacking = lacking(&self.folder, kernel);
+        if let Some(file) = &lacking {
+            skip("guests", &Old(file));
+        }
+        lacking.is_none()
+    }
+
     /// A file of the cache.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -114,6 +128,24 @@ impl fmt::Display for Missing {
         let folder = self.0.display();
         write!(f, "no guests in {folder}: run testsuite/guests/fetch")
     }
+}
+
+/// The cache is older than this checkout.
+struct Old<'a>(&'a Path);
+
+impl fmt::Display for Old<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.0.display();
+        write!(f, "no {file}, an old cache: run testsuite/guests/fetch")
+    }
+}
+
+/// The first file of `kernel` that `folder` does not have.
+fn lacking(folder: &Path, kernel: Kernel) -> Option<PathBuf> {
+    let name = kernel.name();
+    let files = [format!("vmlinuz-{name}"), format!("initrd.{name}.gz")];
+    let mut files = files.into_iter().map(|file| folder.join(file));
+    files.find(|file| !file.is_file())
 }
 
 /// Where `fetch` puts the guests.
@@ -150,5 +182,25 @@ impl Drop for Turn {
     fn drop(&mut self) {
         *free() += self.0;
         GIVEN_BACK.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_cache_lacks_kernels() {
+        let folder = std::env::temp_dir().join(format!("twin86-cache-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        for name in ["vmlinuz-cloud", "initrd.cloud.gz", "vmlinuz-686"] {
+            std::fs::write(folder.join(name), b"").expect("a file");
+        }
+        assert_eq!(lacking(&folder, Kernel::Cloud), None);
+        let initrd = folder.join("initrd.686.gz");
+        assert_eq!(lacking(&folder, Kernel::I686), Some(initrd));
+        let kernel = folder.join("vmlinuz-686-pae");
+        assert_eq!(lacking(&folder, Kernel::I686Pae), Some(kernel));
+        std::fs::remove_dir_all(&folder).expect("it was there");
     }
 }

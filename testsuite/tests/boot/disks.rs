@@ -12,7 +12,9 @@ use crate::{Folder, SOON};
 /// the caches are dropped, after a reboot, and in another run.
 #[track_caller]
 fn keeps_what_is_written(kernel: Kernel) {
-    let Some(guests) = Guests::one() else { return };
+    let Some(guests) = Guests::with(kernel) else {
+        return;
+    };
     let folder = Folder::new(&format!("disk-{}", kernel.name()));
     let disk = folder.disk("disk.img", 96 << 20);
     let machine = guests.machine().kernel(kernel, "").disk(&disk);

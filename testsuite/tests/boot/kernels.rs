@@ -10,7 +10,9 @@ const NO_FIRMWARE: &[&str] = &["-bios", "none"];
 /// Boots to the shell, types, turns off.
 #[track_caller]
 fn comes_up(kernel: Kernel, firmware: &[&str], append: &str) {
-    let Some(guests) = Guests::one() else { return };
+    let Some(guests) = Guests::with(kernel) else {
+        return;
+    };
     let mut run = guests
         .machine()
         .kernel(kernel, append)

@@ -11,6 +11,7 @@ mod kernels;
 mod loaders;
 mod logs;
 mod programs;
+mod session;
 
 use std::fs;
 use std::path::{Path, PathBuf};

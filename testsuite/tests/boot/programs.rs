@@ -75,7 +75,9 @@ fn a_paste_of_64_kib_arrives_whole() {
 /// All of the above in one run, and a last thing.
 #[track_caller]
 fn programs_run(kernel: Kernel, at_last: fn(&mut Running)) {
-    let Some(guests) = Guests::one() else { return };
+    let Some(guests) = Guests::with(kernel) else {
+        return;
+    };
     let machine = guests.machine().kernel(kernel, "");
     let mut run = machine.start();
     run.boot();

@@ -45,6 +45,8 @@ fn options() -> BoardOptions {
     BoardOptions {
         ram: 64 << 20,
         debug_exit: Some((0x501, 2)),
+        com3: true,
+        com4: true,
         debugcon: Some(0x402),
         ..BoardOptions::default()
     }
