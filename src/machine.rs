@@ -173,6 +173,8 @@ pub(crate) struct Wanted {
     /// Something may be deliverable.
     signal: bool,
     event: Option<Event>,
+    /// A memory map that the engine refused: the guest must not go on without it.
+    refused_map: Option<VmError>,
     /// The run shall end.
     pub(crate) quit: bool,
     /// What other threads ask.
@@ -430,6 +432,9 @@ impl Machine {
     /// Does what devices and other threads want; returns how the run ends, if it does.
     fn attend(&mut self) -> Result<Option<Outcome>, VmError> {
         let wanted = self.shared.wake.take();
+        if let Some(error) = wanted.refused_map {
+            return Err(error);
+        }
         match wanted.event {
             Some(Event::Exit(status)) => return Ok(Some(Outcome::Exit(status))),
             Some(Event::PowerOff) if self.no_shutdown => self.pause(Pause::Shutdown),
@@ -583,7 +588,13 @@ impl Shared {
     /// Waits until there is something to attend to, or `also`.
     fn wait(&self, also: impl Fn(&Wanted) -> bool) {
         let mut wanted = self.wake.lock();
-        while !(wanted.quit || wanted.event.is_some() || !wanted.jobs.is_empty() || also(&wanted)) {
+        let attended = |wanted: &Wanted| {
+            wanted.quit
+                || wanted.event.is_some()
+                || wanted.refused_map.is_some()
+                || !wanted.jobs.is_empty()
+        };
+        while !(attended(&wanted) || also(&wanted)) {
             wanted = self
                 .wake
                 .changed
@@ -822,7 +833,8 @@ impl Shared {
     fn set_map(&self, map: &MemoryMap) {
         let result = engine_map(map, self.a20.load(Ordering::Acquire)).map_err(VmError::from);
         if let Err(error) = result.and_then(|map| Ok(self.vm.set_memory_map(map)?)) {
-            tracing::error!(target: "machine", %error, "the new memory map was refused");
+            tracing::error!(target: "machine", %error, "the new memory map was refused: the run ends");
+            self.want(|wanted| wanted.refused_map = Some(error));
         }
     }
 }

@@ -9,6 +9,11 @@
 //! which is all that real-mode code can see of the mask. The odd megabytes above 2 MiB are *not*
 //! masked, and what lay at 1 MiB to 2 MiB is hidden until A20 is on again.
 //!
+//! A map that KVM refuses in part is refused whole: the slots go back to what they were.
+//!
+//! Written pages: KVM's log holds what the guest wrote to ranges with `log_dirty`, and is moved into
+//! the blocks' marks when they are asked for, and before a slot goes.
+//!
 //! Not modelled: a change of the map is not atomic for other running vCPUs. One that touches a
 //! slot between its deletion and its return gets an MMIO exit for what is RAM; such an access is
 //! served here from host memory.
@@ -80,9 +85,9 @@ impl Memory {
         }
     }
 
-    /// Makes the guest see `map`.
+    /// Makes the guest see `map`. On an error it sees the map before, if KVM takes that back.
     pub(super) fn set(&self, vm: &VmFd, map: MemoryMap) -> Result<(), AccelError> {
-        let mut wanted = pieces(&map);
+        let wanted = pieces(&map);
         if wanted.len() > self.limit {
             return Err(AccelError::Slots {
                 needed: wanted.len(),
@@ -90,23 +95,44 @@ impl Memory {
             });
         }
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut at = 0;
-        while let Some(slot) = state.slots.get(at) {
-            if let Some(found) = wanted.iter().position(|r| same(r, &slot.range)) {
-                wanted.swap_remove(found);
-                at += 1;
-            } else {
-                delete(vm, slot)?;
-                state.slots.swap_remove(at);
+        let before: Vec<Range> = state.slots.iter().map(|s| s.range.clone()).collect();
+        if let Err(refused) = self.show(vm, &mut state.slots, wanted) {
+            if let Err(error) = self.show(vm, &mut state.slots, before) {
+                tracing::error!(target: "kvm", %error, "the slots of the map before are not all back");
             }
-        }
-        for range in wanted {
-            let id = free_id(&state.slots);
-            self.create(vm, id, &range)?;
-            state.slots.push(Slot { id, range });
+            return Err(refused);
         }
         state.map = map;
         Ok(())
+    }
+
+    /// Makes the slots those of `wanted`. What KVM refuses is left out of `slots`, which always says
+    /// what there is; the first refusal is the error.
+    fn show(
+        &self,
+        vm: &VmFd,
+        slots: &mut Vec<Slot>,
+        mut wanted: Vec<Range>,
+    ) -> Result<(), AccelError> {
+        let mut result = Ok(());
+        slots.retain(|slot| {
+            if let Some(found) = wanted.iter().position(|r| same(r, &slot.range)) {
+                wanted.swap_remove(found);
+                return true;
+            }
+            let deleted = delete(vm, slot);
+            let stays = deleted.is_err();
+            result = std::mem::replace(&mut result, Ok(())).and(deleted);
+            stays
+        });
+        for range in wanted {
+            let id = free_id(slots);
+            match self.create(vm, id, &range) {
+                Ok(()) => slots.push(Slot { id, range }),
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        result
     }
 
     /// Hands `range` to KVM as slot `id`.
@@ -149,6 +175,7 @@ impl Memory {
                         unsafe { to.as_ptr().write_volatile(byte) };
                     }
                 }
+                mark(range, address);
             }
             Touch::Read(data) => {
                 for (i, byte) in data.iter_mut().enumerate() {
@@ -214,6 +241,14 @@ fn byte_at(range: &Range, guest: u64) -> Option<NonNull<u8>> {
     let offset = guest.checked_sub(range.start)?;
     // SAFETY: the offset lies inside the range, which is one host mapping.
     (offset < range.len).then(|| unsafe { address(range).add(offset as usize) })
+}
+
+/// Marks the page at `guest` as written, as KVM's log does not know of it.
+fn mark(range: &Range, guest: u64) {
+    let page = (range.offset + (guest - range.start)) / PAGE_SIZE;
+    if let Some(marks) = range.block.marks.get(page as usize) {
+        marks.fetch_or(DIRTY, Ordering::Relaxed);
+    }
 }
 
 /// Whether two ranges make the same slot.
