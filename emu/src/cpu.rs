@@ -13,7 +13,7 @@ use crate::io::CpuIo;
 use crate::map::Map;
 use crate::mem::tlb::{Privilege, Tlb};
 use crate::memory::MemoryMap;
-use crate::state::{Activity, CpuState, Fpu, Msrs, Shadow};
+use crate::state::{Activity, CpuState, Fpu, Msrs, Queued, Shadow};
 use crate::width::Width;
 
 /// Index of RIP in the register file. While a block runs it holds the RIP of the block's first
@@ -164,6 +164,10 @@ pub struct Cpu {
     pub(crate) activity: Activity,
     pub(crate) shadow: Shadow,
     pub(crate) nmi_masked: bool,
+    /// An NMI that another engine took from the board and did not deliver.
+    pub(crate) nmi_pending: bool,
+    /// What another engine accepted and did not deliver.
+    pub(crate) queued: Option<Queued>,
     pub(crate) smm: bool,
     pub(crate) smbase: u32,
     /// What the guest added to the board's TSC by writing IA32_TIME_STAMP_COUNTER.
@@ -241,6 +245,8 @@ impl Cpu {
             activity: Activity::Running,
             shadow: Shadow::None,
             nmi_masked: false,
+            nmi_pending: false,
+            queued: None,
             smm: false,
             smbase: reset.smbase,
             tsc_offset: 0,
@@ -291,6 +297,9 @@ impl Cpu {
             activity: self.activity,
             shadow: self.shadow,
             nmi_masked: self.nmi_masked,
+            nmi_pending: self.nmi_pending,
+            queued: self.queued,
+            tsc_offset: self.tsc_offset,
             smm: self.smm,
             smbase: self.smbase,
         }
@@ -318,6 +327,9 @@ impl Cpu {
         self.activity = state.activity;
         self.shadow = state.shadow;
         self.nmi_masked = state.nmi_masked;
+        self.nmi_pending = state.nmi_pending;
+        self.queued = state.queued;
+        self.tsc_offset = state.tsc_offset;
         self.smm = state.smm;
         self.smbase = state.smbase;
         self.debug_hits = 0;

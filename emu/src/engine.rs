@@ -635,6 +635,11 @@ impl Engine {
             return Some(Stop::TripleFault);
         }
         self.set_limit();
+        if let Some(queued) = self.cpu.queued.take() {
+            self.cpu.activity = Activity::Running;
+            self.cpu.take_queued(queued);
+            self.after_delivery();
+        }
         if !self.cpu.debugger.holds_events {
             self.take_events();
         }
@@ -660,7 +665,10 @@ impl Engine {
         if !self.cpu.events_possible {
             return;
         }
-        let pending = self.cpu.io.pending();
+        let mut pending = self.cpu.io.pending();
+        if self.cpu.nmi_pending {
+            pending |= Pending::NMI;
+        }
         if pending.is_empty() {
             self.cpu.events_possible = false;
             return;
@@ -681,7 +689,9 @@ impl Engine {
             return;
         }
         if pending.contains(Pending::NMI) && open && !self.cpu.nmi_masked {
-            self.cpu.io.take(Pending::NMI);
+            if !std::mem::take(&mut self.cpu.nmi_pending) {
+                self.cpu.io.take(Pending::NMI);
+            }
             self.cpu.activity = Activity::Running;
             self.cpu.take_nmi();
             self.after_delivery();

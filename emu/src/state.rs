@@ -30,6 +30,24 @@ pub enum Shadow {
     MovSs,
 }
 
+/// An event the processor has accepted and not yet delivered: it comes before the next instruction.
+/// The software CPU accepts and delivers in one; hardware can be stopped between the two, and what
+/// was acknowledged at the interrupt controller is not told again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Queued {
+    /// A maskable interrupt, acknowledged.
+    Interrupt(u8),
+    /// A non-maskable interrupt; they are blocked already.
+    Nmi,
+    /// An exception; CR2, DR6 and DR7 have been written already.
+    Exception {
+        /// Vector, 0 to 31.
+        vector: u8,
+        /// The error code to be pushed.
+        error_code: Option<u32>,
+    },
+}
+
 /// Model-specific registers that hold plain values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Msrs {
@@ -156,6 +174,12 @@ pub struct CpuState {
     pub shadow: Shadow,
     /// NMIs are blocked until the next IRET.
     pub nmi_masked: bool,
+    /// An NMI has come and waits to be let in; it is no longer the board's.
+    pub nmi_pending: bool,
+    /// What is delivered before the next instruction.
+    pub queued: Option<Queued>,
+    /// What the guest's time-stamp counter is ahead of the board's ([`crate::CpuIo::tsc`]).
+    pub tsc_offset: u64,
     /// In system management mode.
     pub smm: bool,
     /// SMBASE.
@@ -263,6 +287,9 @@ impl CpuState {
             activity: Activity::Running,
             shadow: Shadow::None,
             nmi_masked: false,
+            nmi_pending: false,
+            queued: None,
+            tsc_offset: 0,
             smm: false,
             smbase: SMBASE_RESET,
         }
@@ -309,8 +336,32 @@ impl CpuState {
             )*};
         }
         compare!(
-            gpr, rip, rflags, segments, gdtr, idtr, cr0, cr2, cr3, cr4, efer, xcr0, pdpte, dr, dr6,
-            dr7, msrs, fpu, activity, shadow, nmi_masked, smm, smbase
+            gpr,
+            rip,
+            rflags,
+            segments,
+            gdtr,
+            idtr,
+            cr0,
+            cr2,
+            cr3,
+            cr4,
+            efer,
+            xcr0,
+            pdpte,
+            dr,
+            dr6,
+            dr7,
+            msrs,
+            fpu,
+            activity,
+            shadow,
+            nmi_masked,
+            nmi_pending,
+            queued,
+            tsc_offset,
+            smm,
+            smbase
         );
         found
     }

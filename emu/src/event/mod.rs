@@ -11,7 +11,7 @@ use crate::arch::exception::{AC, DB, DE, DF, GP, MF, NMI, NP, PF, SS, TS, XM};
 use crate::arch::{Exception, RFlags};
 use crate::cpu::{Cause, Cpu, RIP, Raised};
 use crate::debug::{DR6_BT, DR7_GD};
-use crate::state::{Activity, Shadow};
+use crate::state::{Activity, Queued, Shadow};
 
 /// What was delivered, for the observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,19 @@ impl Cpu {
         self.nmi_masked = true;
         let event = Event::hardware(self, NMI, Delivered::Nmi);
         self.take(event, Class::Benign);
+    }
+
+    /// Delivers what another engine had accepted. What it left behind, as CR2, is in place already.
+    pub(crate) fn take_queued(&mut self, queued: Queued) {
+        match queued {
+            Queued::Interrupt(vector) => self.take_interrupt(vector),
+            Queued::Nmi => self.take_nmi(),
+            Queued::Exception { vector, error_code } => self.take_exception(Exception {
+                vector,
+                error_code,
+                cr2: None,
+            }),
+        }
     }
 
     /// Delivers a software interrupt of the instruction being run; its faults are the

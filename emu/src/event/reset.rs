@@ -11,7 +11,7 @@ const APIC_BASE: u32 = 0x1B;
 const APIC_BASE_BSP: u64 = 1 << 8;
 
 impl Cpu {
-    /// INIT: as RESET, but caches (CR0.CD and NW), x87 and SSE state, XCR0 and most MSRs stay.
+    /// INIT: as RESET, but caches (CR0.CD and NW), x87 and SSE state, XCR0, TSC and most MSRs stay.
     pub(crate) fn init(&mut self) {
         let reset = CpuState::reset(self.model.signature());
         let caches = self.cr0 & (Cr0::CD | Cr0::NW);
@@ -26,6 +26,7 @@ impl Cpu {
             fpu: self.fpu,
             xcr0: self.xcr0,
             smbase: self.smbase,
+            tsc_offset: self.tsc_offset,
             activity: if boots {
                 Activity::Running
             } else {

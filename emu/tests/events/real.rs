@@ -2,7 +2,7 @@
 
 use emu::Pending;
 use emu::arch::{RFlags, Seg};
-use emu::state::{Activity, Shadow};
+use emu::state::{Activity, Queued, Shadow};
 
 use crate::guest::Guest;
 
@@ -176,4 +176,38 @@ fn unreal_limits_survive_a_load() {
     assert_eq!(guest.run(2).state.rip, 0x2000, "a 64 KiB limit faults");
     guest.state.segments[Seg::Ds as usize].limit = u32::MAX;
     assert_eq!(guest.run(2).state.gpr[0], 0x1234);
+}
+
+#[test]
+fn what_another_engine_had_accepted_comes_before_the_next_instruction() {
+    // 90: nop
+    let base = || with_vector(Guest::real(&[0x90]), 0x21, 0x2000).with(0x2000, &[0x90]);
+    let mut guest = base();
+    // It was let in while IF was set; that it is clear now does not matter.
+    guest.state.rflags -= RFlags::IF;
+    guest.state.queued = Some(Queued::Interrupt(0x21));
+    let end = guest.run(1);
+    assert_eq!((end.state.rip, end.u16(0x7FFA)), (0x2001, 0x1000));
+    assert_eq!(end.state.queued, None);
+    let mut guest = with_vector(base(), 13, 0x2000);
+    guest.state.queued = Some(Queued::Exception {
+        vector: 13,
+        error_code: Some(0),
+    });
+    let end = guest.run(1);
+    assert_eq!((end.state.rip, end.state.gpr[4]), (0x2001, 0x7FFA));
+    let mut guest = with_vector(base(), 2, 0x2000);
+    guest.state.queued = Some(Queued::Nmi);
+    let end = guest.run(1);
+    assert_eq!((end.state.rip, end.state.nmi_masked), (0x2001, true));
+}
+
+#[test]
+fn an_nmi_another_engine_kept_waits_for_iret() {
+    let guest = with_vector(Guest::real(&[0xCF]), 2, 0x2000).with(0x2000, &[0x90]);
+    let mut guest = guest.with(0x8000, &[0, 0x30, 0, 0, 2, 0]);
+    (guest.state.nmi_masked, guest.state.nmi_pending) = (true, true);
+    let end = guest.run(2);
+    assert_eq!((end.state.rip, end.u16(0x8000)), (0x2001, 0x3000));
+    assert!(end.state.nmi_masked && !end.state.nmi_pending);
 }
