@@ -16,6 +16,7 @@ pub use emu::{CpuIo, CpuState, Exception, MemoryMap, Pending};
 pub use error::AccelError;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 
 /// What a virtual machine is created with; the same for every engine.
 #[derive(Clone)]
@@ -92,6 +93,17 @@ pub trait Vm: Send + Sync {
     fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError>;
     /// A device wrote to a page marked as holding code ([`emu::memory::CODE_WRITTEN`]).
     fn code_written(&self) {}
+    /// The pages of a block that were written since the last call, by number: by devices anywhere, by
+    /// the guest in ranges with `log_dirty` (the software CPU logs the others too). `marks` are the
+    /// block's; a block is for one caller to ask about.
+    ///
+    /// Nothing is lost if the processors stand still or it is called from a callback of the only
+    /// one, until what was written has been read. With a processor that runs on, the last writes
+    /// before it looks up may be missing from both this answer and the next.
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn take_dirty(&self, marks: &[AtomicU8]) -> Result<Vec<usize>, AccelError>;
     /// Creates processor `index` in its reset state; `io` is how it reaches the board.
     ///
     /// # Errors

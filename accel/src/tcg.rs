@@ -1,9 +1,11 @@
 //! The software CPU as an engine: [`emu`] behind the traits of this crate.
 
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use emu::attention::{Attention, Signals};
 use emu::engine::{Engine, Stop};
+use emu::memory::take_dirty;
 use emu::{CpuIo, CpuState, MemoryMap};
 
 use crate::{Accel, AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit, Vm, VmConfig};
@@ -52,6 +54,17 @@ impl Vm for TcgVm {
         for attention in &state.vcpus {
             attention.set(Signals::CODE);
         }
+    }
+
+    fn take_dirty(&self, marks: &[AtomicU8]) -> Result<Vec<usize>, AccelError> {
+        let pages = take_dirty(marks);
+        if !pages.is_empty() {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            for attention in &state.vcpus {
+                attention.set(Signals::DIRTY);
+            }
+        }
+        Ok(pages)
     }
 
     fn create_vcpu(&self, _index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError> {

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Page size of the marks and of every translation cache, in bytes.
 pub const PAGE_SIZE: u64 = 4096;
@@ -42,6 +42,17 @@ impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Block({:p}, {:#x} bytes)", self.host, self.len)
     }
+}
+
+/// The pages marked [`DIRTY`], by number, with the marks cleared. A processor that holds translations
+/// must then be told by [`crate::attention::Signals::DIRTY`]: it marks a page when it first writes to it.
+pub fn take_dirty(marks: &[AtomicU8]) -> Vec<usize> {
+    let taken = |(page, mark): (usize, &AtomicU8)| {
+        let set = mark.load(Ordering::Relaxed) & DIRTY != 0
+            && mark.fetch_and(!DIRTY, Ordering::AcqRel) & DIRTY != 0;
+        set.then_some(page)
+    };
+    marks.iter().enumerate().filter_map(taken).collect()
 }
 
 /// One range of guest physical addresses that is backed by memory. What no range covers is I/O.

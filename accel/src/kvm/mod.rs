@@ -23,7 +23,7 @@ pub use cpuid::Masked;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use emu::arch::cpuid::Leaf;
 use emu::arch::{Cr0, Efer};
@@ -281,20 +281,14 @@ impl Shared {
 #[derive(Debug)]
 pub struct KvmVm(Arc<Shared>);
 
-impl KvmVm {
-    /// Moves KVM's log of pages the guest wrote into the blocks' marks
-    /// ([`emu::memory::DIRTY`]), for ranges with `log_dirty`.
-    ///
-    /// # Errors
-    /// If the host refuses.
-    pub fn collect_dirty(&self) -> Result<(), AccelError> {
-        self.0.memory.collect_dirty(&self.0.fd)
-    }
-}
-
 impl Vm for KvmVm {
     fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError> {
         self.0.memory.set(&self.0.fd, map)
+    }
+
+    fn take_dirty(&self, marks: &[AtomicU8]) -> Result<Vec<usize>, AccelError> {
+        self.0.memory.collect_dirty(&self.0.fd)?;
+        Ok(emu::memory::take_dirty(marks))
     }
 
     fn create_vcpu(&self, index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError> {
