@@ -320,7 +320,17 @@ impl CpuState {
             (self.fpu.fop, self.fpu.fip, self.fpu.fdp) = (0, 0, 0);
         }
         (self.fpu.fcs, self.fpu.fds) = (0, 0);
+        self.activity = self.canonical_activity();
         self
+    }
+
+    /// Halted only if nothing that has been let in already ends that.
+    pub fn canonical_activity(&self) -> Activity {
+        let wakes = self.queued.is_some() || self.nmi_pending && !self.nmi_masked;
+        match self.activity {
+            Activity::Halted if wakes => Activity::Running,
+            activity => activity,
+        }
     }
 
     /// The names of the fields in which two states differ, with both values.

@@ -4,6 +4,7 @@
 //! - `vcpu`: the run loop, interrupts, kicks
 //! - `memory`: memory slots, ROM, A20
 //! - `state`: [`CpuState`](emu::CpuState) to and from KVM's register structures
+//! - `events`: its events; `tsc`: its time-stamp counter
 //! - `cpuid`: the guest's CPUID
 //! - `debug`: a debugger's breakpoints, watchpoints and steps
 //! - `kick`: how other threads make a vCPU look up
@@ -13,9 +14,11 @@
 
 mod cpuid;
 mod debug;
+mod events;
 mod kick;
 mod memory;
 mod state;
+mod tsc;
 mod vcpu;
 
 pub use cpuid::Masked;

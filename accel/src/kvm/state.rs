@@ -3,11 +3,7 @@
 //! x87 and SSE go by `KVM_SET_XSAVE`: what `KVM_SET_FPU` writes is lost at the next run on
 //! processors with XSAVE. Components beyond SSE are put to their initial state, as `CpuState`
 //! does not hold them. PDPTE registers go by `KVM_SET_SREGS2` where the kernel has it; elsewhere
-//! KVM reads them from memory again. The time-stamp counter is not part of the state.
-//!
-//! Not kept: an interrupt that was acknowledged and queued but not yet delivered, or an exception
-//! whose delivery left the guest. `CpuState` has no field for it; it stays in KVM while the vCPU
-//! goes on running, and is dropped by a set.
+//! KVM reads them from memory again. Events are in `events`, the time-stamp counter in `tsc`.
 
 // UNSAFETY: KVM_SET_XSAVE may read beyond its structure where dynamic features are on, and
 // KVM_GET_SREGS2 and KVM_SET_SREGS2 are raw ioctls.
@@ -16,20 +12,20 @@
     reason = "ioctls that kvm-ioctls does not have or does not vouch for"
 )]
 
+use std::cell::Cell;
+
 use emu::arch::{Cr0, Cr4, Efer, RFlags, Segment, TableRegister};
-use emu::state::{Activity, Fpu, Msrs, Shadow};
+use emu::state::{Activity, Fpu, Msrs};
 use emu::{CpuIo, CpuState};
 use kvm_bindings::{
-    KVM_SREGS2_FLAGS_PDPTRS_VALID, KVM_VCPUEVENT_VALID_NMI_PENDING, KVM_VCPUEVENT_VALID_SHADOW,
-    KVM_VCPUEVENT_VALID_SMM, KVM_X86_SHADOW_INT_MOV_SS, KVM_X86_SHADOW_INT_STI, KVMIO,
-    Msrs as KvmMsrs, kvm_debugregs, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_sregs2, kvm_vcpu_events, kvm_xcrs, kvm_xsave,
+    KVM_SREGS2_FLAGS_PDPTRS_VALID, KVMIO, Msrs as KvmMsrs, kvm_debugregs, kvm_dtable,
+    kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs, kvm_sregs2, kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::VcpuFd;
 use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
 use vmm_sys_util::{errno, ioctl_ior_nr, ioctl_iow_nr};
 
-use super::{APIC_BASE, Shared, host};
+use super::{APIC_BASE, Shared, events, host, tsc};
 use crate::AccelError;
 
 ioctl_ior_nr!(KVM_GET_SREGS2, KVMIO, 0xcc, kvm_sregs2);
@@ -49,12 +45,19 @@ pub(super) struct Held {
     smbase: u32,
     /// Without XCR0 in KVM, its reset value.
     xcr0: u64,
+    /// The TSC's offset as it was last set or read; none once the guest has run.
+    pub(super) tsc_offset: Cell<Option<u64>>,
     /// MSRs that KVM does not take, as they were set.
     refused: Vec<kvm_msr_entry>,
 }
 
 /// Reads the state. No exit may be pending.
-pub(super) fn get(fd: &VcpuFd, vm: &Shared, held: &Held) -> Result<CpuState, AccelError> {
+pub(super) fn get(
+    fd: &VcpuFd,
+    vm: &Shared,
+    held: &Held,
+    io: &dyn CpuIo,
+) -> Result<CpuState, AccelError> {
     let mut state = CpuState::reset(0);
     regs_out(&fd.get_regs().map_err(host("KVM_GET_REGS"))?, &mut state);
     sregs_out(&get_sregs(fd, vm)?, &mut state);
@@ -65,10 +68,11 @@ pub(super) fn get(fd: &VcpuFd, vm: &Shared, held: &Held) -> Result<CpuState, Acc
     (state.dr, state.dr6, state.dr7) = (debug.db, debug.dr6, debug.dr7);
     get_msrs(fd, &mut state.msrs, held)?;
     let events = fd.get_vcpu_events().map_err(host("KVM_GET_VCPU_EVENTS"))?;
-    if events.interrupt.injected != 0 || events.nmi.pending != 0 || events.nmi.injected != 0 {
-        tracing::debug!(target: "kvm", "state read while an event is queued: it is not in the state");
+    events::from_kvm(&events, &mut state);
+    if held.tsc_offset.get().is_none() {
+        held.tsc_offset.set(Some(tsc::get(fd, io)?));
     }
-    events_out(&events, &mut state);
+    state.tsc_offset = held.tsc_offset.get().unwrap_or(0);
     state.activity = held.activity;
     state.smbase = held.smbase;
     Ok(state.canonical())
@@ -103,9 +107,13 @@ pub(super) fn set(
     fd.set_debug_regs(&debug)
         .map_err(host("KVM_SET_DEBUGREGS"))?;
     set_msrs(fd, state.msrs, held)?;
-    fd.set_vcpu_events(&events_in(state, vm.smm))
+    fd.set_vcpu_events(&events::to_kvm(state, vm.smm))
         .map_err(host("KVM_SET_VCPU_EVENTS"))?;
-    held.activity = state.activity;
+    if held.tsc_offset.get() != Some(state.tsc_offset) {
+        tsc::set(fd, io, state.tsc_offset)?;
+        held.tsc_offset.set(Some(state.tsc_offset));
+    }
+    held.activity = state.canonical_activity();
     held.smbase = state.smbase;
     Ok(())
 }
@@ -460,41 +468,6 @@ fn entry(index: u32, data: u64) -> kvm_msr_entry {
         data,
         ..Default::default()
     }
-}
-
-fn events_out(from: &kvm_vcpu_events, to: &mut CpuState) {
-    let shadow = u32::from(from.interrupt.shadow);
-    // KVM on AMD cannot tell the two apart and shows both.
-    to.shadow = if shadow & KVM_X86_SHADOW_INT_STI != 0 {
-        Shadow::Sti
-    } else if shadow & KVM_X86_SHADOW_INT_MOV_SS != 0 {
-        Shadow::MovSs
-    } else {
-        Shadow::None
-    };
-    to.nmi_masked = from.nmi.masked != 0;
-    to.smm = from.smi.smm != 0;
-}
-
-/// The events of a state: nothing queued.
-fn events_in(from: &CpuState, smm: bool) -> kvm_vcpu_events {
-    let mut events = kvm_vcpu_events {
-        flags: KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW,
-        ..Default::default()
-    };
-    events.interrupt.shadow = match from.shadow {
-        Shadow::None => 0,
-        Shadow::Sti => KVM_X86_SHADOW_INT_STI as u8,
-        Shadow::MovSs => KVM_X86_SHADOW_INT_MOV_SS as u8,
-    };
-    events.nmi.masked = from.nmi_masked.into();
-    if smm {
-        events.flags |= KVM_VCPUEVENT_VALID_SMM;
-        events.smi.smm = from.smm.into();
-    } else if from.smm {
-        tracing::warn!(target: "kvm", "this KVM has no system management mode");
-    }
-    events
 }
 
 #[cfg(test)]

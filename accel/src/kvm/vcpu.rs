@@ -134,6 +134,7 @@ impl KvmVcpu {
         }
         let result = self.fd.run().map(|_| ());
         self.kicker.leave();
+        self.held.tsc_offset.set(None);
         let run = self.fd.get_kvm_run();
         let (now, base) = (run.cr8, run.apic_base);
         self.stale = false;
@@ -286,7 +287,7 @@ impl KvmVcpu {
     }
 
     /// INIT. SDM Vol. 3A, "IA-32 and Intel 64 Processor States Following Power-up, Reset, or
-    /// INIT": x87, SSE, MSRs and the cache bits of CR0 stay.
+    /// INIT": x87, SSE, TSC, MSRs and the cache bits of CR0 stay.
     fn init(&mut self) -> Result<(), AccelError> {
         self.finish()?;
         let before = self.read()?;
@@ -297,6 +298,7 @@ impl KvmVcpu {
         after.msrs = before.msrs;
         after.xcr0 = before.xcr0;
         after.smbase = before.smbase;
+        after.tsc_offset = before.tsc_offset;
         if self.index != 0 {
             after.activity = Activity::WaitForSipi;
         }
@@ -320,7 +322,7 @@ impl KvmVcpu {
 
     /// The state as KVM has it now.
     fn read(&self) -> Result<CpuState, AccelError> {
-        state::get(&self.fd, &self.vm, &self.held)
+        state::get(&self.fd, &self.vm, &self.held, &*self.io)
     }
 
     fn write(&mut self, to: &CpuState) -> Result<(), AccelError> {
