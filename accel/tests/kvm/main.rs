@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "guest memory is a raw allocation")]
 
 mod debugger;
+mod states;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
@@ -25,10 +26,10 @@ use accel::{
     Accel, AccelError, CpuIo, CpuModel, CpuState, MemoryMap, Pending, Vcpu, VcpuExit, Vm, VmConfig,
 };
 use emu::arch::cpuid::Leaf;
-use emu::arch::{Cr0, Cr4, Efer, Gpr, RFlags, Seg, Segment, TableRegister};
+use emu::arch::{Cr0, Cr4, Efer, Gpr, Seg, Segment, TableRegister};
 use emu::io::ApicRefused;
 use emu::memory::{Block, Range};
-use emu::state::{Activity, Shadow};
+use emu::state::Activity;
 
 /// Where the snippets are loaded.
 const CODE: u64 = 0x1000;
@@ -925,169 +926,4 @@ fn a_map_that_is_refused_leaves_the_one_before() {
     let expected = [out(0x70), Seen::Write(ROM, vec![0x55]), out(0x71)];
     assert_eq!(guest.board.seen(), expected);
     assert_eq!(guest.ram.read::<1>(ROM), [0x66]);
-}
-
-/// A small generator of numbers (xorshift), so that a failure repeats.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
-
-/// Fills what any mode can hold.
-fn scramble(state: &mut CpuState, random: &mut Random) {
-    for r in &mut state.gpr {
-        *r = random.next();
-    }
-    state.rflags = RFlags::FIXED
-        | RFlags::from_bits_truncate(random.next())
-            & (RFlags::STATUS | RFlags::DF | RFlags::IF | RFlags::AC | RFlags::ID | RFlags::NT);
-    state.cr2 = random.next();
-    state.dr = std::array::from_fn(|_| random.next() & 0x7FFF_FFFF_FFFF);
-    state.gdtr.base = random.next() & 0xFFFF_FFFF;
-    state.gdtr.limit = random.next() as u16;
-    state.idtr.base = random.next() & 0xFFFF_FFFF;
-    let f = &mut state.fpu;
-    f.fcw = 0x37F & !(random.next() as u16 & 0xF3F);
-    f.fsw = random.next() as u16 & 0x3800 | random.next() as u16 & 0x4700;
-    f.ftw = random.next() as u8;
-    f.fop = random.next() as u16 & 0x7FF;
-    f.fip = random.next() & 0x7FFF_FFFF_FFFF;
-    f.fdp = random.next() & 0x7FFF_FFFF_FFFF;
-    f.regs = std::array::from_fn(|_| (random.next(), random.next() as u16));
-    f.mxcsr = random.next() as u32 & 0xFFBF;
-    f.xmm = std::array::from_fn(|_| {
-        (u128::from(random.next()) << 64 | u128::from(random.next())).to_le_bytes()
-    });
-    let m = &mut state.msrs;
-    m.star = random.next();
-    m.lstar = random.next() & 0x7FFF_FFFF_FFFF;
-    m.cstar = random.next() & 0x7FFF_FFFF_FFFF;
-    m.sfmask = random.next() & 0xFFFF_FFFF;
-    m.kernel_gs_base = random.next() & 0x7FFF_FFFF_FFFF;
-    m.sysenter_cs = random.next() & 0xFFFF;
-    m.sysenter_esp = random.next() & 0xFFFF_FFFF;
-    m.sysenter_eip = random.next() & 0xFFFF_FFFF;
-    m.mtrr_fixed = [0x0606_0606_0606_0606; 11];
-    m.mtrr_variable[0] = random.next() & 0xFF_FFFF_F000 | 6;
-    m.mtrr_variable[1] = 0xFF_0000_0800;
-    m.mtrr_def_type = 0xC06;
-    state.nmi_masked = random.next() & 1 != 0;
-    state.shadow = [Shadow::None, Shadow::Sti][random.next() as usize & 1];
-    state.activity = [Activity::Running, Activity::Halted][random.next() as usize & 1];
-}
-
-fn round_trip(vcpu: &mut dyn Vcpu, state: &CpuState, seed: u64) {
-    let state = state.clone().canonical();
-    vcpu.set_state(&state).unwrap();
-    let back = vcpu.state().unwrap();
-    assert_eq!(
-        state.differences(&back),
-        Vec::<String>::new(),
-        "seed {seed}"
-    );
-    assert_eq!(state, back);
-}
-
-#[test]
-fn real_mode_states_survive() {
-    let Some(kvm) = kvm() else { return };
-    let mut guest = Guest::new(&kvm);
-    for seed in 1..=200 {
-        let mut random = Random(seed << 32 | 0x9E37_79B9);
-        let mut state = CpuState::reset(0x663);
-        scramble(&mut state, &mut random);
-        state.rip = random.next() & 0xFFFF;
-        for seg in &mut state.segments[..6] {
-            let real = Segment::real(random.next() as u16, seg.access);
-            *seg = real;
-        }
-        round_trip(&mut *guest.vcpu, &state, seed);
-    }
-}
-
-#[test]
-fn long_mode_states_survive() {
-    let Some(kvm) = kvm() else { return };
-    let mut guest = Guest::new(&kvm);
-    guest.page_tables();
-    for seed in 1..=200 {
-        let mut random = Random(seed << 32 | 0x9E37_79B9);
-        let mut state = long_state();
-        scramble(&mut state, &mut random);
-        state.rip = random.next() & 0x7FFF_FFFF_FFFF;
-        state.segments[Seg::Fs as usize].base = random.next() & 0x7FFF_FFFF_FFFF;
-        state.segments[Seg::Gs as usize].base = random.next() & 0x7FFF_FFFF_FFFF;
-        if random.next() & 1 != 0 {
-            state.segments[Seg::Es as usize] = Segment::null(random.next() as u16 & 3);
-        }
-        if random.next() & 1 != 0 {
-            // Ring 3.
-            state.segments[Seg::Cs as usize].access = 0xA0FB;
-            state.segments[Seg::Cs as usize].selector = 0x1B;
-            state.segments[Seg::Ss as usize].access = 0xC0F3;
-            state.segments[Seg::Ss as usize].selector = 0x23;
-        }
-        state.xcr0 = 1;
-        round_trip(&mut *guest.vcpu, &state, seed);
-    }
-}
-
-#[test]
-fn paging_without_long_mode_survives() {
-    let Some(kvm) = kvm() else { return };
-    if kvm.is_partial() {
-        skip(&"this KVM is partial: no paging without long mode");
-        return;
-    }
-    let mut guest = Guest::new(&kvm);
-    for seed in 1..=100 {
-        let mut random = Random(seed << 32 | 0x9E37_79B9);
-        let mut state = long_state();
-        scramble(&mut state, &mut random);
-        for r in &mut state.gpr {
-            *r &= 0xFFFF_FFFF;
-        }
-        state.rip = random.next() & 0xFFFF_FFFF;
-        state.efer = Efer::NXE;
-        state.segments[Seg::Cs as usize].access = 0xC09B;
-        if random.next() & 1 != 0 {
-            state.pdpte = std::array::from_fn(|_| random.next() & 0xFF_FFFF_F000 | 1);
-        } else {
-            state.cr4 = Cr4::PSE | Cr4::PGE;
-        }
-        round_trip(&mut *guest.vcpu, &state, seed);
-    }
-}
-
-#[test]
-fn values_that_are_seldom_seen_survive() {
-    let Some(kvm) = kvm() else { return };
-    let mut guest = Guest::new(&kvm);
-    let mut state = long_state();
-    state.segments[Seg::Es as usize].limit = 0xFFF;
-    state.segments[Seg::Es as usize].access &= !Segment::G;
-    state.segments[Seg::Ldtr as usize] = Segment::null(0);
-    state.fpu.fcw = 0x40;
-    state.msrs.misc_enable = 0x801;
-    state.msrs.tsc_aux = 5;
-    round_trip(&mut *guest.vcpu, &state, 0);
-    // An AMD processor does not tell the two shadows apart.
-    state.shadow = Shadow::MovSs;
-    guest.vcpu.set_state(&state).unwrap();
-    assert_ne!(guest.vcpu.state().unwrap().shadow, Shadow::None);
-}
-
-#[test]
-fn the_state_of_a_new_processor_is_that_after_reset() {
-    let Some(kvm) = kvm() else { return };
-    let mut guest = Guest::new(&kvm);
-    let state = guest.vcpu.state().unwrap();
-    let reset = CpuState::reset(0x663).canonical();
-    assert_eq!(reset.differences(&state), Vec::<String>::new());
 }
