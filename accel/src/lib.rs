@@ -94,8 +94,8 @@ pub trait Vm: Send + Sync {
     /// A device wrote to a page marked as holding code ([`emu::memory::CODE_WRITTEN`]).
     fn code_written(&self) {}
     /// The pages of a block that were written since the last call, by number: by devices anywhere, by
-    /// the guest in ranges with `log_dirty` (the software CPU logs the others too). `marks` are the
-    /// block's; a block is for one caller to ask about.
+    /// the guest in ranges with `log_dirty` (the software CPU logs the others too, and KVM
+    /// may tell a page that was read for the first time). `marks` are the block's; a block is for one caller to ask about.
     ///
     /// Nothing is lost if the processors stand still or it is called from a callback of the only
     /// one, until what was written has been read. With a processor that runs on, the last writes
