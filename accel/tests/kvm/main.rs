@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "guest memory is a raw allocation")]
 
 mod debugger;
+mod rescue;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
