@@ -82,31 +82,43 @@ pub enum AccelError {
         source: io::Error,
     },
     /// The processor refused the guest state at entry.
-    #[error("KVM_EXIT_FAIL_ENTRY: hardware reason {reason:#x}; {place}")]
+    #[error(
+        "KVM_EXIT_FAIL_ENTRY: hardware reason {reason:#x}, {}; {place}",
+        Code(bytes, place)
+    )]
     FailEntry {
         /// The hardware's reason.
         reason: u64,
+        /// What lies at the instruction pointer.
+        bytes: Bytes,
         /// Where the guest stood.
         place: Box<Place>,
     },
     /// KVM could not go on with the guest.
     #[error(
-        "KVM_EXIT_INTERNAL_ERROR: suberror {suberror} ({}), instruction bytes {bytes}; {place}",
-        suberror_name(*.suberror)
+        "KVM_EXIT_INTERNAL_ERROR: suberror {suberror} ({}), {}; {place}",
+        suberror_name(*.suberror),
+        Code(bytes, place)
     )]
     Internal {
         /// The kind of error.
         suberror: u32,
-        /// The instruction KVM could not emulate, where it says.
+        /// The instruction KVM could not emulate, or where it does not say what lies at the
+        /// instruction pointer.
         bytes: Bytes,
         /// Where the guest stood.
         place: Box<Place>,
     },
     /// An exit that nobody serves.
-    #[error("KVM exit {exit} that nobody serves; {place}")]
+    #[error("{} ({exit}, {detail:#x}), which nobody serves, {}; {place}", exit_name(*.exit), Code(bytes, place))]
     UnknownExit {
         /// `kvm_run.exit_reason`.
         exit: u32,
+        /// What the exit says of itself: a system event's type, a notification's flags, the
+        /// hardware's reason.
+        detail: u64,
+        /// What lies at the instruction pointer.
+        bytes: Bytes,
         /// Where the guest stood.
         place: Box<Place>,
     },
@@ -120,6 +132,37 @@ fn suberror_name(suberror: u32) -> &'static str {
         3 => "fault during event delivery",
         4 => "unexpected exit",
         _ => "unknown",
+    }
+}
+
+/// The KVM API's names of exits, by number.
+#[rustfmt::skip]
+const EXITS: [&str; 40] = [
+    "UNKNOWN", "EXCEPTION", "IO", "HYPERCALL", "DEBUG", "HLT", "MMIO", "IRQ_WINDOW_OPEN",
+    "SHUTDOWN", "FAIL_ENTRY", "INTR", "SET_TPR", "TPR_ACCESS", "S390_SIEIC", "S390_RESET", "DCR",
+    "NMI", "INTERNAL_ERROR", "OSI", "PAPR_HCALL", "S390_UCONTROL", "WATCHDOG", "S390_TSCH", "EPR",
+    "SYSTEM_EVENT", "S390_STSI", "IOAPIC_EOI", "HYPERV", "ARM_NISV", "X86_RDMSR", "X86_WRMSR",
+    "DIRTY_RING_FULL", "AP_RESET_HOLD", "X86_BUS_LOCK", "XEN", "RISCV_SBI", "RISCV_CSR", "NOTIFY",
+    "LOONGARCH_IOCSR", "MEMORY_FAULT",
+];
+
+/// What the KVM API calls an exit.
+fn exit_name(exit: u32) -> String {
+    let name = EXITS.get(exit as usize);
+    name.map_or_else(|| "KVM exit".to_owned(), |name| format!("KVM_EXIT_{name}"))
+}
+
+/// The instruction a message is about.
+struct Code<'a>(&'a Bytes, &'a Place);
+
+impl fmt::Display for Code<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(bytes, place) = self;
+        if bytes.len == 0 {
+            return f.write_str("instruction unknown (no memory there)");
+        }
+        let text = emu::disassemble(bytes.as_slice(), place.bits(), place.0.rip);
+        write!(f, "instruction bytes {bytes} ({text})")
     }
 }
 
@@ -182,6 +225,17 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The code segment's default size: 16, 32 or 64.
+    pub fn bits(&self) -> u32 {
+        match self.mode() {
+            "64-bit mode" => 64,
+            _ if self.0.segments[Seg::Cs as usize].has(Segment::DB) => 32,
+            _ => 16,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(s) = self;
@@ -204,5 +258,43 @@ impl fmt::Display for Place {
             write!(f, " {r:?}={:x}", s.gpr[r as usize])?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place() -> Box<Place> {
+        Box::new(Place(CpuState::reset(0)))
+    }
+
+    #[test]
+    fn errors_name_the_exit_and_the_instruction() {
+        let error = AccelError::UnknownExit {
+            exit: 24,
+            detail: 2,
+            bytes: Bytes::new(&[0xEB, 0xFE]),
+            place: place(),
+        };
+        let text = error.to_string();
+        let expected = "KVM_EXIT_SYSTEM_EVENT (24, 0x2), which nobody serves, \
+                        instruction bytes eb fe (jmp 0FFF0h); real mode at cs=f000 (base ffff0000)";
+        assert!(text.starts_with(expected), "{text}");
+        let error = AccelError::FailEntry {
+            reason: 5,
+            bytes: Bytes::default(),
+            place: place(),
+        };
+        let text = error.to_string();
+        assert!(text.contains("reason 0x5, instruction unknown"), "{text}");
+    }
+
+    #[test]
+    fn exits_have_the_names_of_the_api() {
+        for (exit, name) in [(0, "UNKNOWN"), (17, "INTERNAL_ERROR"), (37, "NOTIFY")] {
+            assert_eq!(exit_name(exit), format!("KVM_EXIT_{name}"));
+        }
+        assert_eq!(exit_name(99), "KVM exit");
     }
 }

@@ -1,7 +1,8 @@
 //! From bytes to [`Insn`]: what iced decoded, in the compact form the rules work on.
 
 use iced_x86::{
-    Code, Decoder, DecoderError, DecoderOptions, FlowControl, Instruction, OpKind, Register,
+    Code, Decoder, DecoderError, DecoderOptions, FastFormatter, FlowControl, Instruction, OpKind,
+    Register,
 };
 
 use crate::arch::cpuid::{CpuModel, Feature};
@@ -109,6 +110,23 @@ impl Insn {
     pub fn code(&self) -> Code {
         Code::try_from(usize::from(self.code)).unwrap_or(Code::INVALID)
     }
+}
+
+/// iced's name of the encoding of the instruction that `bytes` start with, in code of 16, 32 or 64
+/// `bits`; `None` if they start with none.
+pub fn encoding(bytes: &[u8], bits: u32) -> Option<String> {
+    let mut decoder = Decoder::new(bits, bytes, DecoderOptions::NONE);
+    let iced = decoder.decode();
+    (!iced.is_invalid()).then(|| format!("{:?}", iced.code()))
+}
+
+/// The instruction that `bytes` start with as text, `rip` being its address, in code of 16, 32 or 64
+/// bits; "(bad)" if they start with none.
+pub fn disassemble(bytes: &[u8], bitness: u32, rip: u64) -> String {
+    let insn = Decoder::with_ip(bitness, bytes, rip, DecoderOptions::NONE).decode();
+    let mut text = String::new();
+    FastFormatter::new().format(&insn, &mut text);
+    text
 }
 
 /// Why no instruction was decoded.

@@ -19,6 +19,7 @@ use crate::event::Delivered;
 use crate::insn::{End, fuse, pair};
 use crate::io::{CpuIo, Pending};
 use crate::memory::CODE_WRITTEN;
+pub use crate::state::Queued;
 use crate::state::{Activity, CpuState, Shadow};
 
 pub use debugger::{DebugPoints, WatchKind, Watchpoint};
@@ -98,6 +99,18 @@ impl Engine {
     /// The processor, to look at.
     pub fn cpu(&self) -> &Cpu {
         &self.cpu
+    }
+
+    /// Delivers an event that another engine had accepted.
+    pub fn deliver(&mut self, event: Queued) {
+        self.cpu.activity = Activity::Running;
+        self.cpu.take_queued(event);
+        self.after_delivery();
+    }
+
+    /// Sets what the time-stamp counter reads now.
+    pub fn set_tsc(&mut self, value: u64) {
+        self.cpu.tsc_offset = value.wrapping_sub(self.cpu.io.tsc());
     }
 
     /// Puts an observer over the processor's shoulder.
@@ -636,9 +649,7 @@ impl Engine {
         }
         self.set_limit();
         if let Some(queued) = self.cpu.queued.take() {
-            self.cpu.activity = Activity::Running;
-            self.cpu.take_queued(queued);
-            self.after_delivery();
+            self.deliver(queued);
         }
         if !self.cpu.debugger.holds_events {
             self.take_events();

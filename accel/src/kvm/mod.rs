@@ -6,6 +6,7 @@
 //! - `state`: [`CpuState`](emu::CpuState) to and from KVM's register structures
 //! - `events`: its events; `tsc`: its time-stamp counter
 //! - `cpuid`: the guest's CPUID
+//! - `rescue`: the software CPU runs what KVM refuses
 //! - `debug`: a debugger's breakpoints, watchpoints and steps
 //! - `kick`: how other threads make a vCPU look up
 //!
@@ -17,18 +18,20 @@ mod debug;
 mod events;
 mod kick;
 mod memory;
+mod rescue;
 mod state;
 mod tsc;
 mod vcpu;
 
 pub use cpuid::Masked;
+pub use rescue::{Refused, Rescues};
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use emu::arch::cpuid::Leaf;
+use emu::arch::cpuid::{CpuModel, Leaf};
 use emu::arch::{Cr0, Efer};
 use emu::{CpuIo, MemoryMap};
 use kvm_bindings::{
@@ -40,6 +43,7 @@ use vmm_sys_util::errno;
 
 use crate::{Accel, AccelError, Vcpu, Vm, VmConfig};
 use memory::Memory;
+use rescue::{Rescue, RescuedVcpu};
 use vcpu::KvmVcpu;
 
 /// The device node.
@@ -82,6 +86,8 @@ pub struct Kvm {
     partial: bool,
     /// That the TSC cannot be scaled has been said.
     said_no_scaling: Arc<AtomicBool>,
+    /// Counts what was rescued; without it nothing is.
+    rescues: Option<Arc<Rescues>>,
 }
 
 impl Kvm {
@@ -115,7 +121,15 @@ impl Kvm {
             fd,
             partial,
             said_no_scaling: Arc::default(),
+            rescues: None,
         })
+    }
+
+    /// Lets the software CPU run what this KVM refuses, counted in `rescues`.
+    #[must_use]
+    pub fn with_rescue(mut self, rescues: Arc<Rescues>) -> Self {
+        self.rescues = Some(rescues);
+        self
     }
 
     /// Whether this KVM runs only a part of x86: a host kernel that has neither VT-x nor SVM to
@@ -156,7 +170,15 @@ impl Kvm {
         if !read_only {
             tracing::warn!(target: "kvm", "no read-only memory slots: the guest can write its ROM");
         }
+        let rescue = self.rescues.as_ref().map(|table| {
+            let model = CpuModel {
+                name: config.cpu.name,
+                leaves: leaves.clone(),
+            };
+            Arc::new(Rescue::new(Arc::clone(table), model))
+        });
         Ok(KvmVm(Arc::new(Shared {
+            rescue,
             memory: Memory::new(self.fd.get_nr_memslots(), read_only),
             leaves,
             tsc_khz: u32::try_from(config.tsc_hz / 1000).unwrap_or(u32::MAX),
@@ -268,6 +290,7 @@ struct Shared {
     partial: bool,
     /// See [`Kvm`].
     said_no_scaling: Arc<AtomicBool>,
+    rescue: Option<Arc<Rescue>>,
     fd: VmFd,
 }
 
@@ -286,6 +309,9 @@ pub struct KvmVm(Arc<Shared>);
 
 impl Vm for KvmVm {
     fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError> {
+        if let Some(rescue) = &self.0.rescue {
+            rescue.set_map(&map);
+        }
         self.0.memory.set(&self.0.fd, map)
     }
 
@@ -295,6 +321,10 @@ impl Vm for KvmVm {
     }
 
     fn create_vcpu(&self, index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError> {
-        Ok(Box::new(KvmVcpu::new(Arc::clone(&self.0), index, io)?))
+        let vcpu = KvmVcpu::new(Arc::clone(&self.0), index, Arc::clone(&io))?;
+        Ok(match &self.0.rescue {
+            Some(rescue) => Box::new(RescuedVcpu::new(vcpu, Arc::clone(rescue), io)),
+            None => Box::new(vcpu),
+        })
     }
 }

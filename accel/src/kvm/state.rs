@@ -70,7 +70,7 @@ pub(super) fn get(
     let events = fd.get_vcpu_events().map_err(host("KVM_GET_VCPU_EVENTS"))?;
     events::from_kvm(&events, &mut state);
     if held.tsc_offset.get().is_none() {
-        held.tsc_offset.set(Some(tsc::get(fd, io)?));
+        held.tsc_offset.set(Some(tsc::get(fd, vm, io)?));
     }
     state.tsc_offset = held.tsc_offset.get().unwrap_or(0);
     state.activity = held.activity;
@@ -110,7 +110,7 @@ pub(super) fn set(
     fd.set_vcpu_events(&events::to_kvm(state, vm.smm))
         .map_err(host("KVM_SET_VCPU_EVENTS"))?;
     if held.tsc_offset.get() != Some(state.tsc_offset) {
-        tsc::set(fd, io, state.tsc_offset)?;
+        tsc::set(fd, vm, io, state.tsc_offset)?;
         held.tsc_offset.set(Some(state.tsc_offset));
     }
     held.activity = state.canonical_activity();

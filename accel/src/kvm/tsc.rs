@@ -7,8 +7,8 @@
 //! where the kernel has no such attribute (before Linux 5.16).
 //!
 //! Without TSC scaling the two counters run at different rates: what is read is then right at that
-//! moment only. A KVM without virtualisation hardware keeps what is set, but its guest's RDTSC reads
-//! the host's counter regardless.
+//! moment only. The guest of a KVM without virtualisation hardware reads the host's counter, whatever
+//! is set: what is set is kept until it runs.
 
 // UNSAFETY: the attributes of a vCPU are raw ioctls on this architecture.
 #![expect(unsafe_code, reason = "ioctls that kvm-ioctls does not have here")]
@@ -21,7 +21,7 @@ use kvm_ioctls::VcpuFd;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::{errno, ioctl_iow_nr};
 
-use super::host;
+use super::{Shared, host};
 use crate::AccelError;
 
 ioctl_iow_nr!(KVM_SET_DEVICE_ATTR, KVMIO, 0xe1, kvm_device_attr);
@@ -31,16 +31,19 @@ ioctl_iow_nr!(KVM_GET_DEVICE_ATTR, KVMIO, 0xe2, kvm_device_attr);
 const TSC: u32 = 0x10;
 
 /// What the guest's counter is ahead of the board's now.
-pub(super) fn get(fd: &VcpuFd, io: &dyn CpuIo) -> Result<u64, AccelError> {
-    Ok(counter(fd)?.wrapping_sub(io.tsc()))
+pub(super) fn get(fd: &VcpuFd, vm: &Shared, io: &dyn CpuIo) -> Result<u64, AccelError> {
+    Ok(counter(fd, vm)?.wrapping_sub(io.tsc()))
 }
 
 /// Makes the guest's counter be `offset` ahead of the board's.
-pub(super) fn set(fd: &VcpuFd, io: &dyn CpuIo, offset: u64) -> Result<(), AccelError> {
+pub(super) fn set(fd: &VcpuFd, vm: &Shared, io: &dyn CpuIo, offset: u64) -> Result<(), AccelError> {
+    if vm.partial {
+        return Ok(());
+    }
     let Some(before) = host_offset(fd) else {
         return set_counter(fd, io.tsc().wrapping_add(offset));
     };
-    let now = counter(fd)?;
+    let now = counter(fd, vm)?;
     let wanted = io.tsc().wrapping_add(offset);
     let host_offset = before.wrapping_add(wanted.wrapping_sub(now));
     let attribute = attribute((&raw const host_offset).addr());
@@ -81,8 +84,12 @@ fn entries(data: u64) -> Result<KvmMsrs, AccelError> {
         .map_err(|_| host("KVM_SET_MSRS")(errno::Error::new(libc::E2BIG)))
 }
 
-/// The guest's counter.
-fn counter(fd: &VcpuFd) -> Result<u64, AccelError> {
+/// The counter as the guest reads it now.
+pub(super) fn counter(fd: &VcpuFd, vm: &Shared) -> Result<u64, AccelError> {
+    if vm.partial {
+        // SAFETY: RDTSC has no conditions.
+        return Ok(unsafe { std::arch::x86_64::_rdtsc() });
+    }
     let mut msrs = entries(0)?;
     let count = fd.get_msrs(&mut msrs).map_err(host("KVM_GET_MSRS"))?;
     if count != 1 {

@@ -7,6 +7,17 @@
 //! Interrupts go in by `KVM_INTERRUPT` once KVM says it is ready, else an interrupt window is
 //! asked for. INIT, start-up IPI, halt and shutdown are kept here: a processor that does not run
 //! is simply not entered. Not served: SMI (KVM's are not in every kernel).
+//!
+//! Exits (`KVM_EXIT_...`):
+//! - `IO`, `MMIO`: the board's callback, all items of a string at once and at their width
+//! - `X86_RDMSR`, `X86_WRMSR`: the local APIC's registers by the board's callback, else #GP
+//! - `HLT`: [`VcpuExit::Halted`], unless something pending ends it; `SHUTDOWN`: a triple fault
+//! - `IRQ_WINDOW_OPEN`, `SET_TPR`: the pending interrupts are looked at; `INTR`: on with the guest
+//! - `DEBUG`: a debugger's stop
+//! - `INTERNAL_ERROR`, `FAIL_ENTRY`: errors of their own, with state and instruction
+//! - `SYSTEM_EVENT`, `EXCEPTION`, `UNKNOWN` and all others: [`AccelError::UnknownExit`] with the API's
+//!   name. `NOTIFY`, `DIRTY_RING_FULL`, `X86_BUS_LOCK`, `HYPERCALL`, `MEMORY_FAULT` come only of
+//!   capabilities that are never enabled; `IOAPIC_EOI`, `TPR_ACCESS`, `NMI` of a kernel's irqchip.
 
 // UNSAFETY: the union in `kvm_run` is read by its exit reason, data of port I/O lies at an offset
 // in the same mapping, and KVM_INTERRUPT is a raw ioctl.
@@ -19,14 +30,15 @@ use std::sync::Arc;
 
 use emu::arch::{Cr0, Seg};
 use emu::io::ApicRefused;
-use emu::state::Activity;
+use emu::state::{Activity, Queued};
 use emu::{CpuIo, CpuState, Pending};
 use kvm_bindings::{
-    KVM_EXIT_DEBUG, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR, KVM_EXIT_INTR,
-    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MMIO, KVM_EXIT_SET_TPR,
-    KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR,
-    KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
-    KVM_VCPUEVENT_VALID_SHADOW, KVMIO, Msrs as KvmMsrs, kvm_interrupt, kvm_msr_entry, kvm_run,
+    KVM_EXIT_DEBUG, KVM_EXIT_EXCEPTION, KVM_EXIT_FAIL_ENTRY, KVM_EXIT_HLT, KVM_EXIT_INTERNAL_ERROR,
+    KVM_EXIT_INTR, KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_EXIT_IRQ_WINDOW_OPEN, KVM_EXIT_MEMORY_FAULT,
+    KVM_EXIT_MMIO, KVM_EXIT_NOTIFY, KVM_EXIT_SET_TPR, KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT,
+    KVM_EXIT_UNKNOWN, KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR, KVM_INTERNAL_ERROR_EMULATION,
+    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES, KVM_VCPUEVENT_VALID_SHADOW, KVMIO,
+    Msrs as KvmMsrs, kvm_interrupt, kvm_msr_entry, kvm_run,
 };
 use kvm_ioctls::VcpuFd;
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -36,7 +48,7 @@ use super::debug::Debug;
 use super::kick::{self, Kicker};
 use super::memory::{Behind, Touch};
 use super::state::{self, Held};
-use super::{APIC_BASE, Shared, cpuid, host};
+use super::{APIC_BASE, Shared, cpuid, host, tsc};
 use crate::error::{Bytes, Place};
 use crate::{AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit};
 
@@ -320,6 +332,20 @@ impl KvmVcpu {
         self.write(&state)
     }
 
+    /// The state, and the event that was being delivered, which KVM is to forget: the next
+    /// [`Vcpu::set_state`] drops it.
+    pub(super) fn hand_over(&mut self) -> Result<(CpuState, Option<Queued>), AccelError> {
+        self.finish()?;
+        let mut state = self.read()?;
+        let queued = state.queued.take();
+        Ok((state, queued))
+    }
+
+    /// The guest's time-stamp counter as it reads it now.
+    pub(super) fn tsc(&self) -> Result<u64, AccelError> {
+        tsc::counter(&self.fd, &self.vm)
+    }
+
     /// The state as KVM has it now.
     fn read(&self) -> Result<CpuState, AccelError> {
         state::get(&self.fd, &self.vm, &self.held, &*self.io)
@@ -363,26 +389,25 @@ impl KvmVcpu {
                 self.held.activity = Activity::Shutdown;
                 return Ok(Some(VcpuExit::TripleFault));
             }
-            KVM_EXIT_SYSTEM_EVENT => {
-                tracing::info!(target: "kvm", "the kernel reports a system event");
-                return Err(self.unknown(KVM_EXIT_SYSTEM_EVENT)?);
-            }
             KVM_EXIT_DEBUG => return self.debug_exit(),
             KVM_EXIT_FAIL_ENTRY => {
                 // SAFETY: the exit reason says which member of the union is valid.
                 let reason =
                     unsafe { run.__bindgen_anon_1.fail_entry }.hardware_entry_failure_reason;
+                let place = self.place()?;
                 return Err(AccelError::FailEntry {
                     reason,
-                    place: self.place()?,
+                    bytes: self.code_at(&place.0),
+                    place,
                 });
             }
             KVM_EXIT_INTERNAL_ERROR => {
                 let (suberror, bytes) = internal(run);
+                let place = self.place()?;
                 return Err(AccelError::Internal {
                     suberror,
-                    bytes,
-                    place: self.place()?,
+                    bytes: bytes.unwrap_or_else(|| self.code_at(&place.0)),
+                    place,
                 });
             }
             exit => return Err(self.unknown(exit)?),
@@ -394,9 +419,42 @@ impl KvmVcpu {
         Ok(Box::new(Place(self.read()?)))
     }
 
-    fn unknown(&self, exit: u32) -> Result<AccelError, AccelError> {
+    fn unknown(&mut self, exit: u32) -> Result<AccelError, AccelError> {
+        let union = &self.fd.get_kvm_run().__bindgen_anon_1;
+        // SAFETY: the exit's own member of the union, plain numbers all.
+        let detail = unsafe {
+            match exit {
+                KVM_EXIT_UNKNOWN => union.hw.hardware_exit_reason,
+                KVM_EXIT_EXCEPTION => union.ex.exception.into(),
+                KVM_EXIT_SYSTEM_EVENT => union.system_event.type_.into(),
+                KVM_EXIT_NOTIFY => union.notify.flags.into(),
+                KVM_EXIT_MEMORY_FAULT => union.memory_fault.gpa,
+                _ => 0,
+            }
+        };
         let place = self.place()?;
-        Ok(AccelError::UnknownExit { exit, place })
+        Ok(AccelError::UnknownExit {
+            exit,
+            detail,
+            bytes: self.code_at(&place.0),
+            place,
+        })
+    }
+
+    /// What lies at the instruction pointer, as far as it is memory.
+    fn code_at(&self, state: &CpuState) -> Bytes {
+        let start = state.linear_rip();
+        let bytes = (0..15).map_while(|n| self.byte_at(start.wrapping_add(n)));
+        Bytes::new(&bytes.collect::<Vec<_>>())
+    }
+
+    /// The byte of memory at a linear address.
+    fn byte_at(&self, linear: u64) -> Option<u8> {
+        let mut byte = [0];
+        let found = self.fd.translate_gva(linear).ok()?;
+        let touch = Touch::Read(&mut byte);
+        let behind = self.vm.memory.touch(found.physical_address, touch);
+        (found.valid != 0 && matches!(behind, Behind::Memory)).then_some(byte[0])
     }
 
     /// A debug stop: only ever asked for by the user.
@@ -434,13 +492,7 @@ impl KvmVcpu {
 
     /// Whether the instruction at a linear address is HLT.
     fn halts_at(&self, linear: u64) -> bool {
-        let mut byte = [0];
-        let Ok(found) = self.fd.translate_gva(linear) else {
-            return false;
-        };
-        let touch = Touch::Read(&mut byte);
-        let behind = self.vm.memory.touch(found.physical_address, touch);
-        found.valid != 0 && matches!(behind, Behind::Memory) && byte == [HLT]
+        self.byte_at(linear) == Some(HLT)
     }
 
     fn arm_debug(&self) -> Result<(), AccelError> {
@@ -616,17 +668,17 @@ fn mmio(run: &mut kvm_run, vm: &Shared, io: &dyn CpuIo) {
 }
 
 /// The suberror of KVM_EXIT_INTERNAL_ERROR, and the instruction where it is given.
-fn internal(run: &kvm_run) -> (u32, Bytes) {
+fn internal(run: &kvm_run) -> (u32, Option<Bytes>) {
     // SAFETY: called for KVM_EXIT_INTERNAL_ERROR, whose member of the union this is.
     let suberror = unsafe { run.__bindgen_anon_1.internal }.suberror;
     // SAFETY: the emulation view of the same plain numbers.
     let failure = unsafe { run.__bindgen_anon_1.emulation_failure };
     let given = u64::from(KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
     if suberror != KVM_INTERNAL_ERROR_EMULATION || failure.ndata < 3 || failure.flags & given == 0 {
-        return (suberror, Bytes::default());
+        return (suberror, None);
     }
     // SAFETY: the flag says that the bytes are there.
     let insn = unsafe { failure.__bindgen_anon_1.__bindgen_anon_1 };
     let len = usize::from(insn.insn_size).min(insn.insn_bytes.len());
-    (suberror, Bytes::new(&insn.insn_bytes[..len]))
+    (suberror, Some(Bytes::new(&insn.insn_bytes[..len])))
 }

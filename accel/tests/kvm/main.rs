@@ -9,6 +9,8 @@
 #![expect(unsafe_code, reason = "guest memory is a raw allocation")]
 
 mod debugger;
+mod handover;
+mod rescue;
 mod states;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -35,6 +37,8 @@ use emu::state::Activity;
 const CODE: u64 = 0x1000;
 /// Where interrupt handlers are loaded.
 const HANDLER: u64 = 0x1100;
+/// Stands for a port in [`Board::hook`]: an interrupt was acknowledged.
+const ACKNOWLEDGED: u16 = 0xFFFF;
 /// Guest RAM.
 const RAM: u64 = 4 << 20;
 /// Holes of the map: video memory, and a ROM.
@@ -144,6 +148,7 @@ impl CpuIo for Board {
     fn ack_interrupt(&self) -> Option<u8> {
         let vector = self.vectors.lock().unwrap().pop_front()?;
         self.note(Seen::Ack(vector));
+        self.hook(ACKNOWLEDGED);
         Some(vector)
     }
     fn take(&self, which: Pending) -> u8 {
@@ -834,7 +839,7 @@ fn what_kvm_cannot_emulate_is_an_error_that_says_where() {
         matches!(error, AccelError::Internal { suberror: 1, .. }),
         "{text}"
     );
-    assert!(text.contains("d9 eb"), "{text}");
+    assert!(text.contains("d9 eb") && text.contains("(fldpi)"), "{text}");
     assert!(
         text.contains("real mode at cs=0000 (base 0) rip=1000"),
         "{text}"
@@ -847,6 +852,10 @@ fn code_in_device_memory_is_an_error_not_a_hang() {
     let mut guest = Guest::real(&kvm, &[0xEA, 0x00, 0x00, 0x00, 0xA0]); // jmp A000h:0
     let text = guest.try_run().unwrap_err().to_string();
     assert!(text.contains("cs=a000 (base a0000) rip=0"), "{text}");
+    assert!(
+        text.contains("instruction unknown (no memory there)"),
+        "{text}"
+    );
 }
 
 #[test]
