@@ -2,12 +2,13 @@
 //! engines agree on its flow, and that a machine shares nothing with another one.
 
 use std::io;
+use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use accel::kvm::Kvm;
 use accel::tcg::Tcg;
-use accel::{Accel, CpuModel, CpuState, VmConfig};
+use accel::{Accel, AccelError, CpuIo, CpuModel, CpuState, MemoryMap, Vcpu, Vm, VmConfig};
 use devices::board::BoardOptions;
 use devices::board::build::Parts;
 use emu::arch::{Cr0, Cr4, Efer, RFlags, Seg, Segment};
@@ -208,8 +209,8 @@ fn a_guest_that_does_not_end_is_stopped_and_named() {
     }
 }
 
-/// Runs a BIOS that is nothing but `code` at the reset vector, and stops it from another thread.
-fn stopped(accel: &dyn Accel, code: &[u8], icount: Option<u32>) -> Outcome {
+/// A machine whose BIOS is nothing but `code` at the reset vector.
+fn bare(accel: &dyn Accel, code: &[u8], icount: Option<u32>) -> Machine {
     let mut bios = vec![0; 0x1_0000];
     bios[0xFFF0..0xFFF0 + code.len()].copy_from_slice(code);
     let config = MachineConfig {
@@ -227,7 +228,12 @@ fn stopped(accel: &dyn Accel, code: &[u8], icount: Option<u32>) -> Outcome {
             model(),
         )
     };
-    let mut machine = Machine::new(config, accel).expect("a machine");
+    Machine::new(config, accel).expect("a machine")
+}
+
+/// Runs `code`, and stops it from another thread.
+fn stopped(accel: &dyn Accel, code: &[u8], icount: Option<u32>) -> Outcome {
+    let mut machine = bare(accel, code, icount);
     let control = machine.control();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -251,6 +257,50 @@ fn what_halts_or_loops_for_ever_can_be_stopped() {
             Err(error) => skip("kvm", &error),
         }
     }
+}
+
+/// An engine that takes only memory maps with A20 open.
+struct Refusing;
+
+/// See [`Refusing`].
+struct RefusingVm(Arc<dyn Vm>);
+
+impl Accel for Refusing {
+    fn name(&self) -> &'static str {
+        "refusing"
+    }
+
+    fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, AccelError> {
+        Ok(Arc::new(RefusingVm(Tcg.create_vm(config)?)))
+    }
+}
+
+impl Vm for RefusingVm {
+    fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError> {
+        if map.a20() {
+            return self.0.set_memory_map(map);
+        }
+        Err(AccelError::Slots {
+            needed: 2,
+            limit: 1,
+        })
+    }
+
+    fn take_dirty(&self, marks: &[AtomicU8]) -> Result<Vec<usize>, AccelError> {
+        self.0.take_dirty(marks)
+    }
+
+    fn create_vcpu(&self, index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError> {
+        self.0.create_vcpu(index, io)
+    }
+}
+
+#[test]
+fn a_run_ends_when_the_engine_refuses_a_memory_map() {
+    // mov al, 0; out 92h, al; mov al, 2; out 92h, al; jmp $
+    let code = [0xB0, 0, 0xE6, 0x92, 0xB0, 2, 0xE6, 0x92, 0xEB, 0xFE];
+    let error = bare(&Refusing, &code, None).run().expect_err("no map");
+    assert_eq!(error.to_string(), "the memory map needs 2 slots, KVM has 1");
 }
 
 /// What any mode can hold, at random.

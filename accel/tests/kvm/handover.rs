@@ -156,7 +156,7 @@ fn the_time_stamp_counter_goes_with_the_state() {
         let mut moved = guest.moved(&**to);
         assert_eq!(moved.run(), VcpuExit::Halted);
         let edx = moved.gpr(Gpr::Rdx);
-        assert_eq!(edx, 2 * FAR >> 32, "{} to {}", from.name(), to.name());
+        assert_eq!(edx, FAR >> 31, "{} to {}", from.name(), to.name());
     }
 }
 
