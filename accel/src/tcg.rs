@@ -6,7 +6,9 @@ use emu::attention::{Attention, Signals};
 use emu::engine::{Engine, Stop};
 use emu::{CpuIo, CpuState, MemoryMap};
 
-use crate::{Accel, AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit, Vm, VmConfig};
+use crate::{
+    Accel, AccelError, Counters, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit, Vm, VmConfig,
+};
 
 /// `--accel=tcg`.
 #[derive(Debug, Default)]
@@ -103,6 +105,13 @@ impl Vcpu for TcgVcpu {
     fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError> {
         self.engine.set_debug(points);
         Ok(())
+    }
+
+    fn counters(&mut self) -> Counters {
+        Counters {
+            instructions: Some(self.engine.retired()),
+            ..Counters::default()
+        }
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

@@ -5,6 +5,9 @@
 //! - `memory`: memory slots, ROM, A20
 //! - `state`: [`CpuState`](emu::CpuState) to and from KVM's register structures
 //! - `cpuid`: the guest's CPUID
+//! - `diagnose`: why `/dev/kvm` does not open
+//! - `probe`: whether this KVM runs a few instructions of each mode
+//! - `stats`: KVM's own counters
 //! - `debug`: a debugger's breakpoints, watchpoints and steps
 //! - `kick`: how other threads make a vCPU look up
 //!
@@ -13,9 +16,12 @@
 
 mod cpuid;
 mod debug;
+mod diagnose;
 mod kick;
 mod memory;
+mod probe;
 mod state;
+mod stats;
 mod vcpu;
 
 pub use cpuid::Masked;
@@ -35,7 +41,7 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
 use vmm_sys_util::errno;
 
-use crate::{Accel, AccelError, Vcpu, Vm, VmConfig};
+use crate::{Accel, AccelError, Statistic, Vcpu, Vm, VmConfig};
 use memory::Memory;
 use vcpu::KvmVcpu;
 
@@ -87,16 +93,15 @@ impl Kvm {
     /// # Errors
     /// If there is no KVM, it may not be opened, or it lacks what the engine needs.
     pub fn open() -> Result<Self, AccelError> {
-        let fd = kvm_ioctls::Kvm::new().map_err(|e| match e.errno() {
-            libc::ENOENT => AccelError::NoNode { path: NODE },
-            libc::EACCES | libc::EPERM => AccelError::Denied { path: NODE },
-            libc::ENODEV | libc::ENXIO => AccelError::NoModule { path: NODE },
-            errno => AccelError::Unavailable {
-                engine: "kvm",
-                source: io::Error::from_raw_os_error(errno),
-            },
-        })?;
+        let fd = kvm_ioctls::Kvm::new().map_err(|e| refused(e.errno()))?;
         let found = fd.get_api_version();
+        if found < 0 {
+            // A device of another kind: ENOTTY or EINVAL.
+            return Err(AccelError::NotKvm {
+                path: NODE,
+                source: io::Error::last_os_error(),
+            });
+        }
         if found != API_VERSION {
             return Err(AccelError::ApiVersion {
                 found,
@@ -122,6 +127,15 @@ impl Kvm {
         self.partial
     }
 
+    /// Runs a few instructions in real mode, in 32-bit protected mode with paging, and in 64-bit
+    /// mode with SSE and an interrupt, each in a virtual machine of its own.
+    ///
+    /// # Errors
+    /// If one of them does not do as a processor: at which step, and what it did.
+    pub fn probe(&self) -> Result<(), AccelError> {
+        probe::run(|config| Ok(Arc::new(self.build(config)?.0) as Arc<dyn Vm>))
+    }
+
     /// The features of `config`'s processor model that this KVM cannot run.
     ///
     /// # Errors
@@ -135,13 +149,7 @@ impl Kvm {
     /// # Errors
     /// If the host refuses.
     pub fn create(&self, config: &VmConfig) -> Result<KvmVm, AccelError> {
-        let fd = self.fd.create_vm().map_err(host("KVM_CREATE_VM"))?;
-        fd.set_identity_map_address(IDENTITY_MAP)
-            .map_err(host("KVM_SET_IDENTITY_MAP_ADDR"))?;
-        fd.set_tss_address(TSS).map_err(host("KVM_SET_TSS_ADDR"))?;
-        enable_emulation_bytes(&fd)?;
-        enable_msr_exits(&fd)?;
-        let (leaves, masked) = self.leaves(config)?;
+        let (vm, masked) = self.build(config)?;
         for m in masked {
             tracing::warn!(
                 target: "kvm",
@@ -149,11 +157,23 @@ impl Kvm {
                 config.cpu.name, m.bits, m.leaf.0, m.leaf.1, ["EAX", "EBX", "ECX", "EDX"][m.register]
             );
         }
-        let read_only = fd.check_extension(Cap::ReadonlyMem);
-        if !read_only {
+        if !vm.0.fd.check_extension(Cap::ReadonlyMem) {
             tracing::warn!(target: "kvm", "no read-only memory slots: the guest can write its ROM");
         }
-        Ok(KvmVm(Arc::new(Shared {
+        Ok(vm)
+    }
+
+    /// Creates a virtual machine without a word; returns what of the processor model it lacks.
+    fn build(&self, config: &VmConfig) -> Result<(KvmVm, Vec<Masked>), AccelError> {
+        let fd = self.fd.create_vm().map_err(host("KVM_CREATE_VM"))?;
+        fd.set_identity_map_address(IDENTITY_MAP)
+            .map_err(host("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(TSS).map_err(host("KVM_SET_TSS_ADDR"))?;
+        enable_emulation_bytes(&fd)?;
+        enable_msr_exits(&fd)?;
+        let (leaves, masked) = self.leaves(config)?;
+        let read_only = fd.check_extension(Cap::ReadonlyMem);
+        let vm = KvmVm(Arc::new(Shared {
             memory: Memory::new(self.fd.get_nr_memslots(), read_only),
             leaves,
             tsc_khz: u32::try_from(config.tsc_hz / 1000).unwrap_or(u32::MAX),
@@ -163,7 +183,8 @@ impl Kvm {
             partial: self.partial,
             said_no_scaling: Arc::clone(&self.said_no_scaling),
             fd,
-        })))
+        }));
+        Ok((vm, masked))
     }
 
     /// The guest's CPUID leaves, and what was masked.
@@ -171,6 +192,28 @@ impl Kvm {
         let by = self.fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
         let by = by.map_err(host("KVM_GET_SUPPORTED_CPUID"))?;
         Ok(cpuid::intersect(&config.cpu, by.as_slice()))
+    }
+}
+
+/// Why the node did not open.
+fn refused(errno: i32) -> AccelError {
+    match errno {
+        libc::ENOENT => AccelError::NoNode {
+            path: NODE,
+            why: diagnose::absence(),
+        },
+        libc::EACCES | libc::EPERM => AccelError::Denied {
+            path: NODE,
+            why: diagnose::denial(NODE),
+        },
+        libc::ENODEV | libc::ENXIO => AccelError::NoModule {
+            path: NODE,
+            why: diagnose::absence(),
+        },
+        errno => AccelError::Unavailable {
+            engine: "kvm",
+            source: io::Error::from_raw_os_error(errno),
+        },
     }
 }
 
@@ -289,6 +332,11 @@ impl KvmVm {
     /// If the host refuses.
     pub fn collect_dirty(&self) -> Result<(), AccelError> {
         self.0.memory.collect_dirty(&self.0.fd)
+    }
+
+    /// KVM's own counters of this machine; none where the kernel does not give them.
+    pub fn statistics(&self) -> Vec<Statistic> {
+        stats::read(&self.0.fd)
     }
 }
 
