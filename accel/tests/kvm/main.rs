@@ -9,6 +9,7 @@
 #![expect(unsafe_code, reason = "guest memory is a raw allocation")]
 
 mod debugger;
+mod opening;
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
@@ -997,37 +998,4 @@ fn the_state_of_a_new_processor_is_that_after_reset() {
     let state = guest.vcpu.state().unwrap();
     let reset = CpuState::reset(0x663).canonical();
     assert_eq!(reset.differences(&state), Vec::<String>::new());
-}
-
-#[test]
-fn the_kernel_counts() {
-    let Some(kvm) = kvm() else { return };
-    let config = VmConfig {
-        cpu: CpuModel::by_name("qemu64").expect("a model"),
-        tsc_hz: 1_000_000_000,
-        virtual_time: None,
-        observer: None,
-    };
-    let vm = kvm.create(&config).expect("a machine");
-    let found = vm.statistics();
-    if found.is_empty() {
-        return skip(&"this kernel has no KVM_GET_STATS_FD");
-    }
-    assert!(found.iter().all(|s| !s.name.is_empty()), "{found:?}");
-    assert!(
-        found.iter().any(|s| s.name == "remote_tlb_flush"),
-        "{found:?}"
-    );
-}
-
-/// Whether this KVM passes the start-up probe is known beforehand: a partial one must not.
-#[test]
-fn the_probe_knows_a_partial_kvm() {
-    let Some(kvm) = kvm() else { return };
-    let started = Instant::now();
-    let probed = kvm.probe();
-    let took = started.elapsed();
-    let _ = writeln!(std::io::stderr(), "probe: {took:?}: {probed:?}");
-    assert_eq!(probed.is_ok(), !kvm.is_partial(), "{probed:?}");
-    assert!(took < Duration::from_secs(1), "{took:?}");
 }
