@@ -56,6 +56,12 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether the software CPU runs what KVM cannot: only if the user says so, or a KVM that is
+    /// broken would look whole.
+    pub fn rescues(&self) -> bool {
+        self.rescue == Some(true)
+    }
+
     /// An engine as it is without properties.
     pub fn plain(engine: Engine) -> Self {
         Self {

@@ -64,7 +64,8 @@ fn try_one(
             if let Some(needed) = tcg_only {
                 return Err(RunError::NeedsTcg(needed.clone()));
             }
-            Ok((open_good_kvm(is_last)?, ", which passed its start-up probe"))
+            let kvm = open_good_kvm(candidate, is_last)?;
+            Ok((kvm, ", which passed its start-up probe"))
         }
     }
 }
@@ -100,14 +101,18 @@ pub fn open(engine: Engine) -> Result<Box<dyn Accel>, RunError> {
 }
 
 /// Opens KVM and probes it. The last candidate may be partial, with a warning.
-fn open_good_kvm(is_last: bool) -> Result<Box<dyn Accel>, RunError> {
-    let (accel, probed) = kvm::open_and_probe()?;
+fn open_good_kvm(candidate: Candidate, is_last: bool) -> Result<Box<dyn Accel>, RunError> {
+    let rescue = candidate.rescues();
+    let (accel, probed) = kvm::open_and_probe(rescue)?;
     match probed {
         Ok(()) => Ok(accel),
         Err(error) if is_last && accel.partial() => {
-            tell(&format!(
-                "warning: a partial KVM, guests may fail: {error} (-accel tcg runs all)"
-            ));
+            let then = if rescue {
+                "the own CPU runs what it cannot"
+            } else {
+                "rescue=on lets the own CPU run what it cannot"
+            };
+            tell(&format!("warning: a partial KVM, {then}: {error}"));
             Ok(accel)
         }
         Err(error) => Err(error.into()),
@@ -116,8 +121,11 @@ fn open_good_kvm(is_last: bool) -> Result<Box<dyn Accel>, RunError> {
 
 #[cfg(all(feature = "kvm", target_os = "linux"))]
 mod kvm {
-    use super::{Accel, AccelError, RunError};
+    use std::sync::Arc;
+
     use accel::kvm::Kvm;
+
+    use super::{Accel, AccelError, RunError};
 
     pub fn open() -> Result<Box<dyn Accel>, RunError> {
         Ok(Box::new(Kvm::open()?))
@@ -126,9 +134,13 @@ mod kvm {
     /// An engine, and what its start-up probe says.
     pub type Probed = (Box<dyn Accel>, Result<(), AccelError>);
 
-    pub fn open_and_probe() -> Result<Probed, RunError> {
-        let kvm = Kvm::open()?;
+    /// Rescue comes after the probe, which shows KVM as it is.
+    pub fn open_and_probe(rescue: bool) -> Result<Probed, RunError> {
+        let mut kvm = Kvm::open()?;
         let probed = kvm.probe();
+        if rescue {
+            kvm = kvm.with_rescue(Arc::default());
+        }
         Ok((Box::new(kvm), probed))
     }
 }
@@ -152,7 +164,7 @@ mod kvm {
     /// An engine, and what its start-up probe says.
     pub type Probed = (Box<dyn Accel>, Result<(), AccelError>);
 
-    pub fn open_and_probe() -> Result<Probed, RunError> {
+    pub fn open_and_probe(_rescue: bool) -> Result<Probed, RunError> {
         Err(absent())
     }
 }

@@ -232,15 +232,16 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
     };
     let mut passed = true;
     let mut reports = Vec::new();
-    for (name, accel) in engines {
-        let accel = match accel {
+    for opened in engines {
+        let name = opened.name;
+        let accel = match opened.accel {
             Ok(accel) => accel,
             Err(error) => {
                 say(&format!("== {name}: not run: {error}"))?;
                 continue;
             }
         };
-        let partial = accel.partial();
+        let partial = accel.partial() && !opened.rescue;
         let note = if partial {
             " (a partial KVM: some parts cannot run on it)"
         } else {
@@ -271,15 +272,29 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
 fn engines(session: &Session) -> Result<Vec<Opened>, RunError> {
     if session.engines.named {
         let chosen = choose(&session.engines, session.tcg_only.as_ref())?;
-        return Ok(vec![(chosen.accel.name(), Ok(chosen.accel))]);
+        return Ok(vec![Opened {
+            name: chosen.accel.name(),
+            accel: Ok(chosen.accel),
+            rescue: chosen.candidate.rescues(),
+        }]);
     }
     let can = |engine: &Engine| *engine == Engine::Tcg || session.icount.is_none();
     let all = Engine::ALL.into_iter().filter(can);
-    Ok(all.map(|engine| (engine.name(), open(engine))).collect())
+    let opened = all.map(|engine| Opened {
+        name: engine.name(),
+        accel: open(engine),
+        rescue: false,
+    });
+    Ok(opened.collect())
 }
 
-/// An engine's name, and the engine if it is there.
-type Opened = (&'static str, Result<Box<dyn Accel>, RunError>);
+/// An engine for the built-in guest, if it is there.
+struct Opened {
+    name: &'static str,
+    accel: Result<Box<dyn Accel>, RunError>,
+    /// The software CPU runs what it cannot.
+    rescue: bool,
+}
 
 fn say(line: &str) -> io::Result<()> {
     writeln!(io::stdout(), "{line}")

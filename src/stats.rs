@@ -55,12 +55,15 @@ impl RunStats {
 /// Counts by name.
 type Named = BTreeMap<String, u64>;
 
+/// The least width of the column of names.
+const NAMES: usize = 20;
+
 /// A row of a table; empty if no run has anything in it.
-fn row(name: &str, detail: &str, counts: &[Option<u64>]) -> String {
+fn row(width: usize, name: &str, detail: &str, counts: &[Option<u64>]) -> String {
     if !counts.iter().any(|count| count.is_some_and(|n| n != 0)) {
         return String::new();
     }
-    let mut line = format!("{name:<20} {detail:<6}");
+    let mut line = format!("{name:<width$} {detail:<6}");
     for count in counts {
         let count = count.map_or("-".to_string(), |count| count.to_string());
         let _ = write!(line, " {count:>14}");
@@ -69,11 +72,11 @@ fn row(name: &str, detail: &str, counts: &[Option<u64>]) -> String {
 }
 
 /// Rows of counts that have names of the runs' own.
-fn named_rows(detail: &str, columns: &[Named]) -> String {
+fn named_rows(width: usize, detail: &str, columns: &[Named]) -> String {
     let names: BTreeSet<&String> = columns.iter().flat_map(BTreeMap::keys).collect();
     let rows = names.into_iter().map(|name| {
         let counts: Vec<_> = columns.iter().map(|c| c.get(name).copied()).collect();
-        row(name, detail, &counts)
+        row(width, name, detail, &counts)
     });
     rows.collect()
 }
@@ -88,13 +91,17 @@ impl Table<'_> {
 
     /// The rows of exits; empty if there was none.
     pub fn exits(&self) -> String {
+        self.exits_at(NAMES)
+    }
+
+    fn exits_at(&self, width: usize) -> String {
         let seen = ExitKind::ALL.iter().map(|kind| {
             let counts = self.counts(|run| Some(run.seen(*kind)));
-            row(kind.name(), kind.detail(), &counts)
+            row(width, kind.name(), kind.detail(), &counts)
         });
         let unseen = UNSEEN.iter().map(|(name, kernels_name)| {
             let counts = self.counts(|run| run.unseen(*kernels_name));
-            row(name, "", &counts)
+            row(width, name, "", &counts)
         });
         seen.chain(unseen).collect()
     }
@@ -115,24 +122,22 @@ impl Table<'_> {
 
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<20} {:<6}", "exits", "")?;
+        let rescued = self.counts(|run| run.counters.rescued.clone());
+        let kernel = self.counts(RunStats::kernel);
+        let names = rescued.iter().chain(&kernel).flat_map(BTreeMap::keys);
+        let width = names.map(String::len).fold(NAMES, usize::max);
+        write!(f, "{:<width$} {:<6}", "exits", "")?;
         for run in self.0 {
             write!(f, " {:>14}", run.engine)?;
         }
         writeln!(f)?;
-        f.write_str(&self.exits())?;
-        f.write_str(&row(
-            "instructions",
-            "",
-            &self.counts(|run| run.counters.instructions),
-        ))?;
+        f.write_str(&self.exits_at(width))?;
+        let instructions = self.counts(|run| run.counters.instructions);
+        f.write_str(&row(width, "instructions", "", &instructions))?;
         let milliseconds = self.counts(|run| u64::try_from(run.time.as_millis()).ok());
-        f.write_str(&row("guest time", "ms", &milliseconds))?;
-        f.write_str(&named_rows(
-            "rescue",
-            &self.counts(|run| run.counters.rescued.clone()),
-        ))?;
-        f.write_str(&named_rows("kernel", &self.counts(RunStats::kernel)))?;
+        f.write_str(&row(width, "guest time", "ms", &milliseconds))?;
+        f.write_str(&named_rows(width, "rescue", &rescued))?;
+        f.write_str(&named_rows(width, "kernel", &kernel))?;
         writeln!(f, "not counted: {}", self.unknown())
     }
 }

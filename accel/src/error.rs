@@ -236,6 +236,17 @@ impl Place {
     }
 }
 
+impl Place {
+    /// The code segment's default size: 16, 32 or 64.
+    pub fn bits(&self) -> u32 {
+        match self.mode() {
+            "64-bit mode" => 64,
+            _ if self.0.segments[Seg::Cs as usize].has(Segment::DB) => 32,
+            _ => 16,
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(s) = self;

@@ -111,6 +111,14 @@ impl Insn {
     }
 }
 
+/// iced's name of the encoding of the instruction that `bytes` start with, in code of 16, 32 or 64
+/// `bits`; `None` if they start with none.
+pub fn encoding(bytes: &[u8], bits: u32) -> Option<String> {
+    let mut decoder = Decoder::new(bits, bytes, DecoderOptions::NONE);
+    let iced = decoder.decode();
+    (!iced.is_invalid()).then(|| format!("{:?}", iced.code()))
+}
+
 /// Why no instruction was decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DecodeError {

@@ -41,6 +41,17 @@ pub enum Stop {
     Watchpoint(Watchpoint),
 }
 
+/// An event that was accepted elsewhere and is to be delivered here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queued {
+    /// A maskable interrupt that was acknowledged, with its vector.
+    Interrupt(u8),
+    /// A non-maskable interrupt.
+    Nmi,
+    /// An exception that an instruction raised.
+    Exception(Exception),
+}
+
 /// Looks over the processor's shoulder, for `-d`.
 pub trait Observer: Send {
     /// A block was translated from these code bytes.
@@ -98,6 +109,22 @@ impl Engine {
     /// The processor, to look at.
     pub fn cpu(&self) -> &Cpu {
         &self.cpu
+    }
+
+    /// Delivers an event that another engine had accepted.
+    pub fn deliver(&mut self, event: Queued) {
+        self.cpu.activity = Activity::Running;
+        match event {
+            Queued::Interrupt(vector) => self.cpu.take_interrupt(vector),
+            Queued::Nmi => self.cpu.take_nmi(),
+            Queued::Exception(exception) => self.cpu.take_exception(exception),
+        }
+        self.after_delivery();
+    }
+
+    /// Sets what the time-stamp counter reads now.
+    pub fn set_tsc(&mut self, value: u64) {
+        self.cpu.tsc_offset = value.wrapping_sub(self.cpu.io.tsc());
     }
 
     /// Puts an observer over the processor's shoulder.

@@ -33,6 +33,7 @@ pub mod width;
 pub use arch::Exception;
 pub use attention::Attention;
 pub use cpu::Cpu;
+pub use decode::encoding;
 pub use engine::{Engine, Stop};
 pub use io::{CpuIo, Pending};
 pub use memory::MemoryMap;

@@ -25,6 +25,14 @@ const VM86: &str = "vm86";
 const LACKING: &[(&str, &str)] = &[
     (VM86, "it has a test of its own"),
     ("prot-limit", "QEMU's software CPU checks no segment limits"),
+    ("prot-callgate", "QEMU's software CPU raises #TS for an inner stack that is not present"),
+    ("prot-conform", "QEMU's software CPU changes CPL through a call gate to conforming code"),
+    ("prot-expand", "QEMU's software CPU checks no segment limits"),
+    ("prot-task-gate", "QEMU's software CPU raises #TS for a task gate into the LDT"),
+    ("prot-task-fault", "QEMU's software CPU has no T bit and saves no RF"),
+    ("prot16", "QEMU's software CPU keeps no upper half of ESP on a 16-bit inner stack"),
+    ("vm86-flags", "QEMU's software CPU goes on into a handler that is not in ring 0"),
+    ("vm86-limit", "QEMU's software CPU checks no segment limits"),
     ("long-strict", "its faults of read-modify-write are those of reads"),
 ];
 /// Tests of the engine for which the same is true.

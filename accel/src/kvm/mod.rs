@@ -8,6 +8,7 @@
 //! - `diagnose`: why `/dev/kvm` does not open
 //! - `probe`: whether this KVM runs a few instructions of each mode
 //! - `stats`: KVM's own counters
+//! - `rescue`: the software CPU runs what KVM refuses
 //! - `debug`: a debugger's breakpoints, watchpoints and steps
 //! - `kick`: how other threads make a vCPU look up
 //!
@@ -20,18 +21,20 @@ mod diagnose;
 mod kick;
 mod memory;
 mod probe;
+mod rescue;
 mod state;
 mod stats;
 mod vcpu;
 
 pub use cpuid::Masked;
+pub use rescue::{Refused, Rescues};
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use emu::arch::cpuid::Leaf;
+use emu::arch::cpuid::{CpuModel, Leaf};
 use emu::arch::{Cr0, Efer};
 use emu::{CpuIo, MemoryMap};
 use kvm_bindings::{
@@ -43,6 +46,7 @@ use vmm_sys_util::errno;
 
 use crate::{Accel, AccelError, Statistic, Vcpu, Vm, VmConfig};
 use memory::Memory;
+use rescue::{Rescue, RescuedVcpu};
 use vcpu::KvmVcpu;
 
 /// The device node.
@@ -85,6 +89,8 @@ pub struct Kvm {
     partial: bool,
     /// That the TSC cannot be scaled has been said.
     said_no_scaling: Arc<AtomicBool>,
+    /// Counts what was rescued; without it nothing is.
+    rescues: Option<Arc<Rescues>>,
 }
 
 impl Kvm {
@@ -117,7 +123,15 @@ impl Kvm {
             fd,
             partial,
             said_no_scaling: Arc::default(),
+            rescues: None,
         })
+    }
+
+    /// Lets the software CPU run what this KVM refuses, counted in `rescues`.
+    #[must_use]
+    pub fn with_rescue(mut self, rescues: Arc<Rescues>) -> Self {
+        self.rescues = Some(rescues);
+        self
     }
 
     /// Whether this KVM runs only a part of x86: a host kernel that has neither VT-x nor SVM to
@@ -173,7 +187,15 @@ impl Kvm {
         enable_msr_exits(&fd)?;
         let (leaves, masked) = self.leaves(config)?;
         let read_only = fd.check_extension(Cap::ReadonlyMem);
+        let rescue = self.rescues.as_ref().map(|table| {
+            let model = CpuModel {
+                name: config.cpu.name,
+                leaves: leaves.clone(),
+            };
+            Arc::new(Rescue::new(Arc::clone(table), model))
+        });
         let vm = KvmVm(Arc::new(Shared {
+            rescue,
             memory: Memory::new(self.fd.get_nr_memslots(), read_only),
             leaves,
             tsc_khz: u32::try_from(config.tsc_hz / 1000).unwrap_or(u32::MAX),
@@ -308,6 +330,7 @@ struct Shared {
     partial: bool,
     /// See [`Kvm`].
     said_no_scaling: Arc<AtomicBool>,
+    rescue: Option<Arc<Rescue>>,
     fd: VmFd,
 }
 
@@ -342,10 +365,17 @@ impl KvmVm {
 
 impl Vm for KvmVm {
     fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError> {
+        if let Some(rescue) = &self.0.rescue {
+            rescue.set_map(&map);
+        }
         self.0.memory.set(&self.0.fd, map)
     }
 
     fn create_vcpu(&self, index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError> {
-        Ok(Box::new(KvmVcpu::new(Arc::clone(&self.0), index, io)?))
+        let vcpu = KvmVcpu::new(Arc::clone(&self.0), index, Arc::clone(&io))?;
+        Ok(match &self.0.rescue {
+            Some(rescue) => Box::new(RescuedVcpu::new(vcpu, Arc::clone(rescue), io)),
+            None => Box::new(vcpu),
+        })
     }
 }

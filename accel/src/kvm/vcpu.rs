@@ -17,7 +17,9 @@
 
 use std::sync::Arc;
 
+use emu::arch::exception::{Exception, PF};
 use emu::arch::{Cr0, Seg};
+use emu::engine::Queued;
 use emu::io::ApicRefused;
 use emu::state::Activity;
 use emu::{CpuIo, CpuState, Pending};
@@ -27,6 +29,7 @@ use kvm_bindings::{
     KVM_EXIT_SHUTDOWN, KVM_EXIT_SYSTEM_EVENT, KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR,
     KVM_INTERNAL_ERROR_EMULATION, KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES,
     KVM_VCPUEVENT_VALID_SHADOW, KVMIO, Msrs as KvmMsrs, kvm_interrupt, kvm_msr_entry, kvm_run,
+    kvm_vcpu_events,
 };
 use kvm_ioctls::VcpuFd;
 use vmm_sys_util::ioctl::ioctl_with_ref;
@@ -44,6 +47,9 @@ ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 
 /// x2APIC registers.
 const X2APIC: std::ops::RangeInclusive<u32> = 0x800..=0x8FF;
+
+/// IA32_TIME_STAMP_COUNTER.
+const TSC: u32 = 0x10;
 
 /// The opcode.
 const HLT: u8 = 0xF4;
@@ -318,6 +324,33 @@ impl KvmVcpu {
         self.write(&state)
     }
 
+    /// The state, and the event that was being delivered, which KVM is to forget: the next
+    /// [`Vcpu::set_state`] drops it.
+    pub(super) fn hand_over(&mut self) -> Result<(CpuState, Option<Queued>), AccelError> {
+        self.finish()?;
+        let state = self.read()?;
+        let events = self.fd.get_vcpu_events();
+        let events = events.map_err(host("KVM_GET_VCPU_EVENTS"))?;
+        let queued = queued(&events, state.cr2);
+        Ok((state, queued))
+    }
+
+    /// The guest's time-stamp counter as it reads it now.
+    pub(super) fn tsc(&self) -> Result<u64, AccelError> {
+        if self.vm.partial {
+            // SAFETY: RDTSC has no conditions; a partial KVM's guests read the host's counter.
+            return Ok(unsafe { std::arch::x86_64::_rdtsc() });
+        }
+        let entry = kvm_msr_entry {
+            index: TSC,
+            ..Default::default()
+        };
+        let mut msrs = KvmMsrs::from_entries(&[entry])
+            .map_err(|_| host("KVM_GET_MSRS")(errno::Error::new(libc::E2BIG)))?;
+        self.fd.get_msrs(&mut msrs).map_err(host("KVM_GET_MSRS"))?;
+        Ok(msrs.as_slice()[0].data)
+    }
+
     /// The state as KVM has it now.
     fn read(&self) -> Result<CpuState, AccelError> {
         state::get(&self.fd, &self.vm, &self.held)
@@ -567,6 +600,28 @@ impl Vcpu for KvmVcpu {
     fn kicker(&self) -> Arc<dyn Kick> {
         Arc::clone(&self.kicker) as Arc<dyn Kick>
     }
+}
+
+/// The event that is on its way into the guest. A software interrupt is none: its instruction runs
+/// again.
+fn queued(events: &kvm_vcpu_events, cr2: u64) -> Option<Queued> {
+    let exception = &events.exception;
+    if exception.injected != 0 || exception.pending != 0 {
+        return Some(Queued::Exception(Exception {
+            vector: exception.nr,
+            error_code: (exception.has_error_code != 0).then_some(exception.error_code),
+            cr2: (exception.nr == PF).then_some(if events.exception_has_payload != 0 {
+                events.exception_payload
+            } else {
+                cr2
+            }),
+        }));
+    }
+    if events.nmi.injected != 0 || events.nmi.pending != 0 && events.nmi.masked == 0 {
+        return Some(Queued::Nmi);
+    }
+    let hardware = events.interrupt.injected != 0 && events.interrupt.soft == 0;
+    hardware.then_some(Queued::Interrupt(events.interrupt.nr))
 }
 
 /// Port I/O: all items of the exit in one call.

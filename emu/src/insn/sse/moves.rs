@@ -237,7 +237,8 @@ macro_rules! from {
 #[rustfmt::skip]
 pub(in crate::insn) const ROWS: &[Row] = &[
     vector!(load(), Xmm<1> | Memory, [Movaps_xmm_xmmm128, Movapd_xmm_xmmm128, Movdqa_xmm_xmmm128]),
-    vector!(load(), Xmm<1> | Unaligned, [Movups_xmm_xmmm128, Movupd_xmm_xmmm128, Movdqu_xmm_xmmm128, Lddqu_xmm_m128]),
+    // Not by `vector!`, whose first look is at aligned memory.
+    from!(load::<Xmm<1>>, load::<Unaligned>, [Movups_xmm_xmmm128, Movupd_xmm_xmmm128, Movdqu_xmm_xmmm128, Lddqu_xmm_m128]),
     to!(move_xmm, store::<true>, [Movaps_xmmm128_xmm, Movapd_xmmm128_xmm, Movdqa_xmmm128_xmm, Movntps_m128_xmm, Movntpd_m128_xmm, Movntdq_m128_xmm]),
     to!(move_xmm, store::<false>, [Movups_xmmm128_xmm, Movupd_xmmm128_xmm, Movdqu_xmmm128_xmm]),
     from!(merge_d, load_d::<Memory>, [Movss_xmm_xmmm32]),
