@@ -1,0 +1,243 @@
+//! A partial KVM for what it is good at: 64-bit code in ring 3, which it runs on the processor itself.
+//!
+//! Everything else (kvm_pvm: ring 0, real mode, 16- and 32-bit code) such a KVM gives to the kernel's
+//! instruction emulator, which is slower than the software CPU, has gaps, and in places is wrong
+//! without an exit. With rescue the software CPU runs all of that.
+//!
+//! Ring 3 is left by an event or by SYSCALL. For the time in KVM the guest has an empty IDT and no
+//! SYSCALL, so that both end in shutdown at the instruction that raised them: the software CPU runs
+//! it again, with what the guest has of these. Interrupts and NMIs are taken in software. Visits that
+//! turn out short cost more than they give: after one the software CPU keeps ring 3 for twice as many
+//! instructions as the last time.
+//!
+//! Wrong in such ring 3, without an exit: CPUID is the host's; RDTSC reads the host's counter.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use emu::arch::segment::TableRegister;
+use emu::arch::{Cr0, Efer, RFlags, Seg, Segment};
+use emu::attention::{Attention, Signals};
+use emu::engine::{Engine, Stop};
+use emu::state::{Activity, Shadow};
+use emu::{CpuIo, CpuState, Pending};
+
+use super::rescue::Rescue;
+use super::vcpu::KvmVcpu;
+use crate::{AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit};
+
+/// A shorter visit to KVM was not worth its hand-overs.
+const WORTH: Duration = Duration::from_millis(1);
+/// The most instructions that the software CPU keeps ring 3 for, after short visits.
+const LONGEST: u64 = 1 << 24;
+/// Instructions until it is asked again whether KVM can run ring 3.
+const REFUSED: u64 = 4096;
+/// The bits of DR7 that enable breakpoints.
+const BREAKPOINTS: u64 = 0xFF;
+
+/// A processor of which KVM runs 64-bit ring 3.
+pub(super) struct Ring3Vcpu {
+    hard: KvmVcpu,
+    soft: Engine,
+    attention: Arc<Attention>,
+    rescue: Arc<Rescue>,
+    io: Arc<dyn CpuIo>,
+    visit: Option<Visit>,
+    /// Instructions that the software CPU kept ring 3 for after the last visit.
+    keep: u64,
+    /// The count of instructions from which on it gives ring 3 away.
+    from: u64,
+    debugged: bool,
+}
+
+/// The state lies with KVM.
+struct Visit {
+    began: Instant,
+    /// The guest's own.
+    idtr: TableRegister,
+    efer: Efer,
+}
+
+/// Makes both look up.
+struct Both {
+    hard: Arc<dyn Kick>,
+    soft: Arc<Attention>,
+}
+
+impl Kick for Both {
+    fn signal(&self) {
+        self.soft.set(Signals::EVENT);
+        self.hard.signal();
+    }
+
+    fn kick(&self) {
+        self.soft.set(Signals::KICK);
+        self.hard.kick();
+    }
+}
+
+/// Whether KVM runs code in this state on the processor.
+fn is_native(state: &CpuState) -> bool {
+    let cs = &state.segments[Seg::Cs as usize];
+    let ring3 = state.segments[Seg::Ss as usize].dpl() == 3;
+    let long = state.efer.contains(Efer::LMA) && cs.has(Segment::L);
+    let plain = !state
+        .rflags
+        .intersects(RFlags::TF | RFlags::RF | RFlags::AC)
+        && !state.cr0.intersects(Cr0::TS | Cr0::EM)
+        && state.dr7 & BREAKPOINTS == 0
+        && state.shadow == Shadow::None;
+    long && ring3 && plain && state.activity == Activity::Running
+}
+
+impl Ring3Vcpu {
+    pub(super) fn new(
+        mut hard: KvmVcpu,
+        rescue: Arc<Rescue>,
+        io: Arc<dyn CpuIo>,
+    ) -> Result<Self, AccelError> {
+        let attention = rescue.attention();
+        let model = Arc::clone(rescue.model());
+        let mut soft = Engine::new(model, Arc::clone(&io), Arc::clone(&attention));
+        soft.set_state(&hard.state()?);
+        hard.leave_events();
+        Ok(Self {
+            hard,
+            soft,
+            attention,
+            rescue,
+            io,
+            visit: None,
+            keep: 0,
+            from: 0,
+            debugged: false,
+        })
+    }
+
+    /// Gives KVM the state if it is good at it.
+    fn visit(&mut self) -> Result<(), AccelError> {
+        let mut state = self.soft.state().canonical();
+        if !is_native(&state) || !self.io.pending().is_empty() {
+            self.from = self.soft.retired() + REFUSED;
+            return Ok(());
+        }
+        self.visit = Some(Visit {
+            began: Instant::now(),
+            idtr: state.idtr,
+            efer: state.efer,
+        });
+        state.idtr.limit = 0;
+        state.efer -= Efer::SCE;
+        self.hard.set_state(&state)
+    }
+
+    /// The state as the guest has it, if it lies with KVM.
+    fn visiting(&mut self) -> Result<Option<CpuState>, AccelError> {
+        let Some(visit) = &self.visit else {
+            return Ok(None);
+        };
+        let (idtr, efer) = (visit.idtr, visit.efer);
+        let mut state = self.hard.state()?;
+        state.activity = Activity::Running;
+        state.idtr = idtr;
+        state.efer = efer;
+        Ok(Some(state))
+    }
+
+    /// Takes the state back from KVM.
+    fn take_back(&mut self) -> Result<(), AccelError> {
+        let Some(state) = self.visiting()? else {
+            return Ok(());
+        };
+        let short = self.visit.take().is_some_and(|v| v.began.elapsed() < WORTH);
+        self.keep = if short {
+            (self.keep * 2).clamp(1, LONGEST)
+        } else {
+            1
+        };
+        self.from = self.soft.retired() + self.keep;
+        let tsc = self.hard.tsc()?;
+        // KVM has written memory unseen: nothing that was translated from it holds.
+        self.attention.set(Signals::MAP | Signals::EVENT);
+        self.soft.set_state(&state);
+        self.soft.set_tsc(tsc);
+        Ok(())
+    }
+
+    /// Runs in KVM until it comes to something that is not its own.
+    fn run_in_kvm(&mut self) -> Result<Option<VcpuExit>, AccelError> {
+        let exit = self.hard.run();
+        self.take_back()?;
+        match exit {
+            Ok(VcpuExit::Kicked) => Ok(Some(VcpuExit::Kicked)),
+            Ok(VcpuExit::TripleFault) | Err(AccelError::Internal { .. }) => {
+                self.rescue
+                    .count(self.soft.encoding_at_rip(), "64-bit ring 3");
+                Ok(None)
+            }
+            Ok(other) => Ok(Some(other)),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn run_in_software(&mut self) -> Option<VcpuExit> {
+        let stop = if self.debugged {
+            self.soft.run()
+        } else {
+            self.soft.run_to_ring3(self.from)
+        };
+        Some(match stop {
+            Stop::Ring3 => return None,
+            Stop::Halted => VcpuExit::Halted,
+            Stop::Kicked => VcpuExit::Kicked,
+            Stop::TripleFault => VcpuExit::TripleFault,
+            Stop::Stepped => VcpuExit::Debug(DebugStop::Step),
+            Stop::Breakpoint(at) => VcpuExit::Debug(DebugStop::Breakpoint(at)),
+            Stop::Watchpoint(at) => VcpuExit::Debug(DebugStop::Watchpoint(at)),
+        })
+    }
+}
+
+impl Vcpu for Ring3Vcpu {
+    fn run(&mut self) -> Result<VcpuExit, AccelError> {
+        loop {
+            if let Some(exit) = self.run_in_software() {
+                return Ok(exit);
+            }
+            self.visit()?;
+            if self.visit.is_some()
+                && let Some(exit) = self.run_in_kvm()?
+            {
+                return Ok(exit);
+            }
+        }
+    }
+
+    fn state(&mut self) -> Result<CpuState, AccelError> {
+        match self.visiting()? {
+            Some(state) => Ok(state),
+            None => Ok(self.soft.state().canonical()),
+        }
+    }
+
+    fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
+        self.take_back()?;
+        self.attention.set(Signals::MAP | Signals::EVENT);
+        self.soft.set_state(state);
+        Ok(())
+    }
+
+    fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError> {
+        self.take_back()?;
+        self.debugged = *points != DebugPoints::default();
+        self.soft.set_debug(points);
+        Ok(())
+    }
+
+    fn kicker(&self) -> Arc<dyn Kick> {
+        Arc::new(Both {
+            hard: self.hard.kicker(),
+            soft: Arc::clone(&self.attention),
+        })
+    }
+}
