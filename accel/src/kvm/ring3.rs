@@ -15,12 +15,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use emu::arch::exception::{BP, DB};
 use emu::arch::segment::TableRegister;
 use emu::arch::{Cr0, Efer, RFlags, Seg, Segment};
 use emu::attention::{Attention, Signals};
 use emu::engine::{Engine, Stop};
 use emu::state::{Activity, Shadow};
-use emu::{CpuIo, CpuState, Pending};
+use emu::{CpuIo, CpuState};
 
 use super::rescue::Rescue;
 use super::vcpu::KvmVcpu;
@@ -144,11 +145,12 @@ impl Ring3Vcpu {
         Ok(Some(state))
     }
 
-    /// Takes the state back from KVM.
-    fn take_back(&mut self) -> Result<(), AccelError> {
-        let Some(state) = self.visiting()? else {
+    /// Takes the state back from KVM, as it was `behind` bytes before.
+    fn take_back(&mut self, behind: u64) -> Result<(), AccelError> {
+        let Some(mut state) = self.visiting()? else {
             return Ok(());
         };
+        state.rip = state.rip.wrapping_sub(behind);
         let short = self.visit.take().is_some_and(|v| v.began.elapsed() < WORTH);
         self.keep = if short {
             (self.keep * 2).clamp(1, LONGEST)
@@ -167,7 +169,15 @@ impl Ring3Vcpu {
     /// Runs in KVM until it comes to something that is not its own.
     fn run_in_kvm(&mut self) -> Result<Option<VcpuExit>, AccelError> {
         let exit = self.hard.run();
-        self.take_back()?;
+        let behind = match exit {
+            // INT3 and INT1 are traps: KVM stands behind them.
+            Ok(VcpuExit::TripleFault) => match self.hard.last_exception()? {
+                BP | DB => 1,
+                _ => 0,
+            },
+            _ => 0,
+        };
+        self.take_back(behind)?;
         match exit {
             Ok(VcpuExit::Kicked) => Ok(Some(VcpuExit::Kicked)),
             Ok(VcpuExit::TripleFault) | Err(AccelError::Internal { .. }) => {
@@ -221,14 +231,14 @@ impl Vcpu for Ring3Vcpu {
     }
 
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
-        self.take_back()?;
+        self.take_back(0)?;
         self.attention.set(Signals::MAP | Signals::EVENT);
         self.soft.set_state(state);
         Ok(())
     }
 
     fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError> {
-        self.take_back()?;
+        self.take_back(0)?;
         self.debugged = *points != DebugPoints::default();
         self.soft.set_debug(points);
         Ok(())

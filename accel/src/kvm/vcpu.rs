@@ -342,6 +342,12 @@ impl KvmVcpu {
         Ok((state, queued))
     }
 
+    /// The vector of the last exception since the state was set.
+    pub(super) fn last_exception(&self) -> Result<u8, AccelError> {
+        let events = self.fd.get_vcpu_events();
+        Ok(events.map_err(host("KVM_GET_VCPU_EVENTS"))?.exception.nr)
+    }
+
     /// From now on [`Vcpu::run`] returns, kicked, when an event is pending.
     pub(super) fn leave_events(&mut self) {
         self.leaves_events = true;
