@@ -339,6 +339,12 @@ impl Vm for KvmVm {
         self.0.memory.set(&self.0.fd, map)
     }
 
+    fn code_written(&self) {
+        if let Some(rescue) = &self.0.rescue {
+            rescue.code_written();
+        }
+    }
+
     fn create_vcpu(&self, index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError> {
         let vcpu = KvmVcpu::new(Arc::clone(&self.0), index, Arc::clone(&io))?;
         Ok(match &self.0.rescue {

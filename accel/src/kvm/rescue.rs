@@ -111,6 +111,14 @@ impl Rescue {
         }
     }
 
+    /// A device wrote to a page that holds code.
+    pub(super) fn code_written(&self) {
+        let held = self.map.lock().unwrap_or_else(PoisonError::into_inner);
+        for attention in &held.1 {
+            attention.set(Signals::CODE);
+        }
+    }
+
     /// The processor model as KVM shows it.
     pub(super) fn model(&self) -> &Arc<CpuModel> {
         &self.model

@@ -10,7 +10,10 @@
 //! turn out short cost more than they give: after one the software CPU keeps ring 3 for twice as many
 //! instructions as the last time.
 //!
-//! Wrong in such ring 3, without an exit: CPUID is the host's; RDTSC reads the host's counter.
+//! Wrong in such ring 3, without an exit: CPUID is the host's. RDTSC reads the host's counter there, so
+//! that is the guest's in software too; IA32_TIME_STAMP_COUNTER moves it in software alone.
+//!
+//! Not yet: what was translated is dropped after each visit, whether or not KVM has written code.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,11 +23,12 @@ use emu::arch::segment::TableRegister;
 use emu::arch::{Cr0, Efer, RFlags, Seg, Segment};
 use emu::attention::{Attention, Signals};
 use emu::engine::{Engine, Stop};
+use emu::io::ApicRefused;
 use emu::state::{Activity, Shadow};
-use emu::{CpuIo, CpuState};
+use emu::{CpuIo, CpuState, Pending};
 
 use super::rescue::Rescue;
-use super::vcpu::KvmVcpu;
+use super::vcpu::{KvmVcpu, host_tsc};
 use crate::{AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit};
 
 /// A shorter visit to KVM was not worth its hand-overs.
@@ -57,6 +61,55 @@ struct Visit {
     /// The guest's own.
     idtr: TableRegister,
     efer: Efer,
+}
+
+/// The board, but for the time-stamp counter: in ring 3 RDTSC reads the host's, so the software CPU's
+/// is the same.
+struct HostTsc(Arc<dyn CpuIo>);
+
+impl CpuIo for HostTsc {
+    fn port_read(&self, port: u16, width: usize, data: &mut [u8]) {
+        self.0.port_read(port, width, data);
+    }
+    fn port_write(&self, port: u16, width: usize, data: &[u8]) {
+        self.0.port_write(port, width, data);
+    }
+    fn mmio_read(&self, address: u64, data: &mut [u8]) {
+        self.0.mmio_read(address, data);
+    }
+    fn mmio_write(&self, address: u64, data: &[u8]) {
+        self.0.mmio_write(address, data);
+    }
+    fn pending(&self) -> Pending {
+        self.0.pending()
+    }
+    fn ack_interrupt(&self) -> Option<u8> {
+        self.0.ack_interrupt()
+    }
+    fn take(&self, which: Pending) -> u8 {
+        self.0.take(which)
+    }
+    fn apic_msr_read(&self, msr: u32) -> Result<u64, ApicRefused> {
+        self.0.apic_msr_read(msr)
+    }
+    fn apic_msr_write(&self, msr: u32, value: u64) -> Result<(), ApicRefused> {
+        self.0.apic_msr_write(msr, value)
+    }
+    fn tpr(&self) -> u8 {
+        self.0.tpr()
+    }
+    fn set_tpr(&self, cr8: u8) {
+        self.0.set_tpr(cr8);
+    }
+    fn set_ferr(&self, asserted: bool) {
+        self.0.set_ferr(asserted);
+    }
+    fn ignne(&self) -> bool {
+        self.0.ignne()
+    }
+    fn tsc(&self) -> u64 {
+        host_tsc()
+    }
 }
 
 /// Makes both look up.
@@ -99,7 +152,8 @@ impl Ring3Vcpu {
     ) -> Result<Self, AccelError> {
         let attention = rescue.attention();
         let model = Arc::clone(rescue.model());
-        let mut soft = Engine::new(model, Arc::clone(&io), Arc::clone(&attention));
+        let board = Arc::new(HostTsc(Arc::clone(&io)));
+        let mut soft = Engine::new(model, board, Arc::clone(&attention));
         soft.set_state(&hard.state()?);
         hard.leave_events();
         Ok(Self {
@@ -158,11 +212,9 @@ impl Ring3Vcpu {
             1
         };
         self.from = self.soft.retired() + self.keep;
-        let tsc = self.hard.tsc()?;
         // KVM has written memory unseen: nothing that was translated from it holds.
         self.attention.set(Signals::MAP | Signals::EVENT);
         self.soft.set_state(&state);
-        self.soft.set_tsc(tsc);
         Ok(())
     }
 

@@ -367,8 +367,7 @@ impl KvmVcpu {
     /// The guest's time-stamp counter as it reads it now.
     pub(super) fn tsc(&self) -> Result<u64, AccelError> {
         if self.vm.partial {
-            // SAFETY: RDTSC has no conditions; a partial KVM's guests read the host's counter.
-            return Ok(unsafe { std::arch::x86_64::_rdtsc() });
+            return Ok(host_tsc());
         }
         let entry = kvm_msr_entry {
             index: TSC,
@@ -629,6 +628,12 @@ impl Vcpu for KvmVcpu {
     fn kicker(&self) -> Arc<dyn Kick> {
         Arc::clone(&self.kicker) as Arc<dyn Kick>
     }
+}
+
+/// The host's time-stamp counter, which a partial KVM's guests read.
+pub(super) fn host_tsc() -> u64 {
+    // SAFETY: RDTSC has no conditions.
+    unsafe { std::arch::x86_64::_rdtsc() }
 }
 
 /// The event that is on its way into the guest. A software interrupt is none: its instruction runs
