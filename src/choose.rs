@@ -103,10 +103,14 @@ pub fn open(engine: Engine) -> Result<Box<dyn Accel>, RunError> {
 /// Opens KVM and probes it. The last candidate may be partial, with a warning.
 fn open_good_kvm(candidate: Candidate, is_last: bool) -> Result<Box<dyn Accel>, RunError> {
     let rescue = candidate.rescues();
-    let (accel, probed) = kvm::open_and_probe(rescue)?;
-    match probed {
+    let Probed {
+        accel,
+        result,
+        partial,
+    } = kvm::open_and_probe(rescue)?;
+    match result {
         Ok(()) => Ok(accel),
-        Err(error) if is_last && accel.partial() => {
+        Err(error) if is_last && partial => {
             let then = if rescue {
                 "the own CPU runs what it cannot"
             } else {
@@ -119,35 +123,46 @@ fn open_good_kvm(candidate: Candidate, is_last: bool) -> Result<Box<dyn Accel>, 
     }
 }
 
+/// KVM, and what it is without the own CPU's help.
+struct Probed {
+    accel: Box<dyn Accel>,
+    /// What its start-up probe says.
+    result: Result<(), AccelError>,
+    /// It is known to run only a part of x86.
+    partial: bool,
+}
+
 #[cfg(all(feature = "kvm", target_os = "linux"))]
 mod kvm {
     use std::sync::Arc;
 
     use accel::kvm::Kvm;
 
-    use super::{Accel, AccelError, RunError};
+    use super::{Accel, Probed, RunError};
 
-    pub fn open() -> Result<Box<dyn Accel>, RunError> {
+    pub(super) fn open() -> Result<Box<dyn Accel>, RunError> {
         Ok(Box::new(Kvm::open()?))
     }
 
-    /// An engine, and what its start-up probe says.
-    pub type Probed = (Box<dyn Accel>, Result<(), AccelError>);
-
     /// Rescue comes after the probe, which shows KVM as it is.
-    pub fn open_and_probe(rescue: bool) -> Result<Probed, RunError> {
+    pub(super) fn open_and_probe(rescue: bool) -> Result<Probed, RunError> {
         let mut kvm = Kvm::open()?;
-        let probed = kvm.probe();
+        let result = kvm.probe();
+        let partial = kvm.is_partial();
         if rescue {
             kvm = kvm.with_rescue(Arc::default());
         }
-        Ok((Box::new(kvm), probed))
+        Ok(Probed {
+            accel: Box::new(kvm),
+            result,
+            partial,
+        })
     }
 }
 
 #[cfg(not(all(feature = "kvm", target_os = "linux")))]
 mod kvm {
-    use super::{Accel, AccelError, RunError, io};
+    use super::{Accel, AccelError, Probed, RunError, io};
 
     fn absent() -> RunError {
         AccelError::Unavailable {
@@ -157,14 +172,11 @@ mod kvm {
         .into()
     }
 
-    pub fn open() -> Result<Box<dyn Accel>, RunError> {
+    pub(super) fn open() -> Result<Box<dyn Accel>, RunError> {
         Err(absent())
     }
 
-    /// An engine, and what its start-up probe says.
-    pub type Probed = (Box<dyn Accel>, Result<(), AccelError>);
-
-    pub fn open_and_probe(_rescue: bool) -> Result<Probed, RunError> {
+    pub(super) fn open_and_probe(_rescue: bool) -> Result<Probed, RunError> {
         Err(absent())
     }
 }

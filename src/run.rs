@@ -241,7 +241,7 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
                 continue;
             }
         };
-        let partial = accel.partial() && !opened.rescue;
+        let partial = accel.partial();
         let note = if partial {
             " (a partial KVM: some parts cannot run on it)"
         } else {
@@ -275,7 +275,6 @@ fn engines(session: &Session) -> Result<Vec<Opened>, RunError> {
         return Ok(vec![Opened {
             name: chosen.accel.name(),
             accel: Ok(chosen.accel),
-            rescue: chosen.candidate.rescues(),
         }]);
     }
     let can = |engine: &Engine| *engine == Engine::Tcg || session.icount.is_none();
@@ -283,7 +282,6 @@ fn engines(session: &Session) -> Result<Vec<Opened>, RunError> {
     let opened = all.map(|engine| Opened {
         name: engine.name(),
         accel: open(engine),
-        rescue: false,
     });
     Ok(opened.collect())
 }
@@ -292,8 +290,6 @@ fn engines(session: &Session) -> Result<Vec<Opened>, RunError> {
 struct Opened {
     name: &'static str,
     accel: Result<Box<dyn Accel>, RunError>,
-    /// The software CPU runs what it cannot.
-    rescue: bool,
 }
 
 fn say(line: &str) -> io::Result<()> {

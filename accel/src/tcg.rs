@@ -85,7 +85,7 @@ impl Vcpu for TcgVcpu {
     fn run(&mut self) -> Result<VcpuExit, AccelError> {
         Ok(match self.engine.run() {
             Stop::Halted => VcpuExit::Halted,
-            Stop::Kicked => VcpuExit::Kicked,
+            Stop::Kicked | Stop::Ring3 => VcpuExit::Kicked,
             Stop::TripleFault => VcpuExit::TripleFault,
             Stop::Stepped => VcpuExit::Debug(DebugStop::Step),
             Stop::Breakpoint(at) => VcpuExit::Debug(DebugStop::Breakpoint(at)),

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use accel::kvm::Kvm;
+use accel::kvm::{Kvm, Rescues};
 use accel::tcg::Tcg;
 use accel::{Accel, CpuModel, CpuState, VmConfig};
 use devices::board::BoardOptions;
@@ -130,6 +130,22 @@ fn kvm_passes_and_agrees_with_tcg() {
     let found = embedded::divergence(&on_tcg.exits, &on_kvm.exits);
     assert_eq!(found, None, "tcg and kvm part");
     assert!(embedded::comparable(&on_kvm.exits).len() > 3000);
+}
+
+/// With the software CPU to run what KVM refuses, a partial one runs every part too.
+#[test]
+fn kvm_with_rescue_runs_every_part() {
+    let table = Arc::new(Rescues::default());
+    let kvm = match Kvm::open() {
+        Ok(kvm) => kvm.with_rescue(Arc::clone(&table)),
+        Err(error) => return skip("kvm", &error),
+    };
+    let on_kvm = run(&all_parts(), &kvm, 0);
+    check(&on_kvm, 0);
+    let on_tcg = run(&all_parts(), &Tcg, 0);
+    let found = embedded::divergence(&on_tcg.exits, &on_kvm.exits);
+    assert_eq!(found, None, "tcg and kvm part");
+    assert_eq!(table.total() != 0, kvm.is_partial(), "{:?}", table.table());
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! - `diagnose`: why `/dev/kvm` does not open
 //! - `probe`: whether this KVM runs a few instructions of each mode
 //! - `stats`: KVM's own counters
-//! - `rescue`: the software CPU runs what KVM refuses
+//! - `rescue`: the software CPU runs what KVM refuses; `ring3`: and all that a partial KVM is bad at
 //! - `debug`: a debugger's breakpoints, watchpoints and steps
 //! - `kick`: how other threads make a vCPU look up
 //!
@@ -22,6 +22,7 @@ mod kick;
 mod memory;
 mod probe;
 mod rescue;
+mod ring3;
 mod state;
 mod stats;
 mod vcpu;
@@ -47,6 +48,7 @@ use vmm_sys_util::errno;
 use crate::{Accel, AccelError, Statistic, Vcpu, Vm, VmConfig};
 use memory::Memory;
 use rescue::{Rescue, RescuedVcpu};
+use ring3::Ring3Vcpu;
 use vcpu::KvmVcpu;
 
 /// The device node.
@@ -91,6 +93,8 @@ pub struct Kvm {
     said_no_scaling: Arc<AtomicBool>,
     /// Counts what was rescued; without it nothing is.
     rescues: Option<Arc<Rescues>>,
+    /// A partial KVM runs all that it does not refuse.
+    refusals_only: bool,
 }
 
 impl Kvm {
@@ -124,13 +128,22 @@ impl Kvm {
             partial,
             said_no_scaling: Arc::default(),
             rescues: None,
+            refusals_only: false,
         })
     }
 
-    /// Lets the software CPU run what this KVM refuses, counted in `rescues`.
+    /// Lets the software CPU run what this KVM refuses, counted in `rescues`; and of a partial KVM
+    /// all but what that runs on the processor itself, 64-bit ring 3.
     #[must_use]
     pub fn with_rescue(mut self, rescues: Arc<Rescues>) -> Self {
         self.rescues = Some(rescues);
+        self
+    }
+
+    /// With rescue a partial KVM, too, runs all that it does not refuse, right or wrong.
+    #[must_use]
+    pub fn refusals_only(mut self) -> Self {
+        self.refusals_only = true;
         self
     }
 
@@ -196,6 +209,7 @@ impl Kvm {
         });
         let vm = KvmVm(Arc::new(Shared {
             rescue,
+            ring3_only: self.partial && !self.refusals_only,
             memory: Memory::new(self.fd.get_nr_memslots(), read_only),
             leaves,
             tsc_khz: u32::try_from(config.tsc_hz / 1000).unwrap_or(u32::MAX),
@@ -260,7 +274,7 @@ impl Accel for Kvm {
     }
 
     fn partial(&self) -> bool {
-        self.is_partial()
+        self.is_partial() && self.rescues.is_none()
     }
 
     fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, AccelError> {
@@ -331,6 +345,8 @@ struct Shared {
     /// See [`Kvm`].
     said_no_scaling: Arc<AtomicBool>,
     rescue: Option<Arc<Rescue>>,
+    /// With rescue this KVM runs 64-bit ring 3 alone.
+    ring3_only: bool,
     fd: VmFd,
 }
 
@@ -366,14 +382,23 @@ impl KvmVm {
 impl Vm for KvmVm {
     fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError> {
         if let Some(rescue) = &self.0.rescue {
-            rescue.set_map(&map);
+            rescue.set_map(map.clone());
         }
         self.0.memory.set(&self.0.fd, map)
+    }
+
+    fn code_written(&self) {
+        if let Some(rescue) = &self.0.rescue {
+            rescue.code_written();
+        }
     }
 
     fn create_vcpu(&self, index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError> {
         let vcpu = KvmVcpu::new(Arc::clone(&self.0), index, Arc::clone(&io))?;
         Ok(match &self.0.rescue {
+            Some(rescue) if self.0.ring3_only => {
+                Box::new(Ring3Vcpu::new(vcpu, Arc::clone(rescue), io)?)
+            }
             Some(rescue) => Box::new(RescuedVcpu::new(vcpu, Arc::clone(rescue), io)),
             None => Box::new(vcpu),
         })

@@ -18,7 +18,7 @@
 use std::sync::Arc;
 
 use emu::arch::exception::{Exception, PF};
-use emu::arch::{Cr0, Seg};
+use emu::arch::{Cr0, Efer, Seg};
 use emu::engine::Queued;
 use emu::io::ApicRefused;
 use emu::state::Activity;
@@ -75,6 +75,8 @@ pub(super) struct KvmVcpu {
     /// What finishing an exit brought up, for the next `run`.
     deferred: Option<VcpuExit>,
     debug: Debug,
+    /// Events are not taken here: `run` returns for them.
+    leaves_events: bool,
 }
 
 /// How one `KVM_RUN` ended.
@@ -112,6 +114,7 @@ impl KvmVcpu {
             apic_base: 0,
             deferred: None,
             debug: Debug::default(),
+            leaves_events: false,
         };
         let mut reset = CpuState::reset(vcpu.signature());
         if index != 0 {
@@ -185,6 +188,10 @@ impl KvmVcpu {
     /// Looks at what the board has pending. Returns why the guest cannot be entered, if so.
     fn attend(&mut self) -> Result<Option<VcpuExit>, AccelError> {
         let mut pending = self.io.pending();
+        if self.leaves_events {
+            self.look = false;
+            return Ok((!pending.is_empty()).then_some(VcpuExit::Kicked));
+        }
         if pending.contains(Pending::INIT) {
             self.io.take(Pending::INIT);
             self.init()?;
@@ -335,11 +342,32 @@ impl KvmVcpu {
         Ok((state, queued))
     }
 
+    /// The vector of the last exception since the state was set.
+    pub(super) fn last_exception(&self) -> Result<u8, AccelError> {
+        let events = self.fd.get_vcpu_events();
+        Ok(events.map_err(host("KVM_GET_VCPU_EVENTS"))?.exception.nr)
+    }
+
+    /// From now on [`Vcpu::run`] returns, kicked, when an event is pending.
+    pub(super) fn leave_events(&mut self) {
+        self.leaves_events = true;
+    }
+
+    /// Takes what kicks there were: to look at the board, and to return from `run`.
+    pub(super) fn take_kick(&self) -> (bool, bool) {
+        self.kicker.take()
+    }
+
+    /// Whether this KVM can hold a state: a partial one has no paging without long mode.
+    pub(super) fn can_hold(&self, state: &CpuState) -> bool {
+        let paged = state.cr0.contains(Cr0::PG) && !state.efer.contains(Efer::LMA);
+        !(self.vm.partial && paged)
+    }
+
     /// The guest's time-stamp counter as it reads it now.
     pub(super) fn tsc(&self) -> Result<u64, AccelError> {
         if self.vm.partial {
-            // SAFETY: RDTSC has no conditions; a partial KVM's guests read the host's counter.
-            return Ok(unsafe { std::arch::x86_64::_rdtsc() });
+            return Ok(host_tsc());
         }
         let entry = kvm_msr_entry {
             index: TSC,
@@ -600,6 +628,12 @@ impl Vcpu for KvmVcpu {
     fn kicker(&self) -> Arc<dyn Kick> {
         Arc::clone(&self.kicker) as Arc<dyn Kick>
     }
+}
+
+/// The host's time-stamp counter, which a partial KVM's guests read.
+pub(super) fn host_tsc() -> u64 {
+    // SAFETY: RDTSC has no conditions.
+    unsafe { std::arch::x86_64::_rdtsc() }
 }
 
 /// The event that is on its way into the guest. A software interrupt is none: its instruction runs

@@ -828,6 +828,63 @@ fn a_map_that_is_set_again_keeps_its_slots_and_its_contents() {
     assert_eq!(guest.gpr(Gpr::Rax) & 0xFF, 1);
 }
 
+/// A map with the ROM writable, and memory that no process can have.
+fn impossible(ram: &Arc<Ram>) -> MemoryMap {
+    let wiring = Wiring {
+        rom_writable: true,
+        ..Wiring::default()
+    };
+    let mut ranges = map(ram, wiring).ranges().to_vec();
+    let kernel = std::ptr::without_provenance_mut(0xFFFF_8000_0000_0000);
+    ranges.push(Range {
+        start: RAM,
+        len: 0x1000,
+        block: Block {
+            host: NonNull::new(kernel).unwrap(),
+            len: 0x1000,
+            marks: Arc::new([AtomicU8::new(0)]),
+            owner: Arc::new(()),
+        },
+        offset: 0,
+        read_only: false,
+        log_dirty: false,
+    });
+    MemoryMap::new(ranges, true).unwrap()
+}
+
+#[test]
+fn a_map_that_is_refused_leaves_the_one_before() {
+    let Some(kvm) = kvm() else { return };
+    #[rustfmt::skip]
+    let mut guest = Guest::real(&kvm, &[
+        0xB8, 0x00, 0xF0, 0x8E, 0xD8, 0xE6, 0x70,                   // mov ax, F000h; mov ds, ax; out 70h, al
+        0xC6, 0x06, 0x00, 0x00, 0x55, 0xE6, 0x71,                   // mov byte [0], 55h; out 71h, al
+        0xC6, 0x06, 0x00, 0x00, 0x66, 0xF4,                         // mov byte [0], 66h; hlt
+    ]);
+    let (vm, ram) = (Arc::downgrade(&guest.vm), Arc::clone(&guest.ram));
+    let hook: Hook = Box::new(move |port| {
+        let vm = vm.upgrade().unwrap();
+        let result = match port {
+            0x70 => vm.set_memory_map(impossible(&ram)),
+            // And a change can be made after one that failed.
+            _ => {
+                let wiring = Wiring {
+                    rom_writable: true,
+                    ..Wiring::default()
+                };
+                vm.set_memory_map(map(&ram, wiring))
+            }
+        };
+        assert_eq!(result.is_err(), port == 0x70, "{result:?}");
+    });
+    assert!(guest.board.hook.set(hook).is_ok());
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    let out = |port| Seen::Out(port, 1, vec![0]);
+    let expected = [out(0x70), Seen::Write(ROM, vec![0x55]), out(0x71)];
+    assert_eq!(guest.board.seen(), expected);
+    assert_eq!(guest.ram.read::<1>(ROM), [0x66]);
+}
+
 /// A small generator of numbers (xorshift), so that a failure repeats.
 struct Random(u64);
 

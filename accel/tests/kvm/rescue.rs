@@ -13,7 +13,10 @@ use super::{CODE, Guest, Seen, kvm, real_state};
 /// KVM with rescue, and the table of what was rescued.
 fn rescuing() -> Option<(Kvm, Arc<Rescues>)> {
     let table = Arc::new(Rescues::default());
-    Some((kvm()?.with_rescue(Arc::clone(&table)), table))
+    Some((
+        kvm()?.with_rescue(Arc::clone(&table)).refusals_only(),
+        table,
+    ))
 }
 
 #[test]
