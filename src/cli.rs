@@ -4,11 +4,13 @@
 
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, ValueEnum};
+use clap::{CommandFactory, Parser};
 use emu::arch::cpuid::CpuModel;
 
-use crate::gdb;
+use crate::accel_option::Choice;
+use crate::choose::TcgOnly;
 use crate::properties::{Properties, nearest};
+use crate::{gdb, stats};
 
 /// A PC (i440FX/PIIX3) with two engines: --accel=tcg runs the guest on twin86's own x86 CPU,
 /// --accel=kvm on the processor. Without a guest (-kernel, a drive, -bios) it runs the guest that is
@@ -21,9 +23,13 @@ use crate::properties::{Properties, nearest};
     args_override_self = true
 )]
 pub struct Options {
-    /// Engine: tcg, kvm; the built-in guest runs on both unless one is named.
-    #[arg(long, value_name = "ENGINE", help_heading = "CPU")]
-    pub accel: Option<String>,
+    /// Engine: tcg, kvm, kvm:tcg (the first that works) or auto, the default: KVM if it is there and good,
+    /// else tcg. The built-in guest runs on both unless one is named. `help` lists them.
+    ///
+    /// May be given again for an engine to fall back to. kvm: rescue=on|off, whether the own CPU runs what
+    /// KVM cannot; kernel-irqchip=off. tcg: thread=single|multi makes no difference.
+    #[arg(long, value_name = "ENGINE,...", help_heading = "CPU")]
+    pub accel: Vec<String>,
     /// Machine type; pc (i440FX + PIIX3) is the only one.
     #[arg(
         long = "M",
@@ -218,6 +224,16 @@ pub struct Options {
     /// Log to FILE instead of standard error.
     #[arg(long = "D", value_name = "FILE", help_heading = "Debugging")]
     pub log_file: Option<PathBuf>,
+    /// At the end, counts of exits, instructions and rescues to standard error or FILE; json or text.
+    #[arg(
+        long,
+        value_name = "FORM[:FILE]",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text",
+        help_heading = "Debugging"
+    )]
+    pub stats: Option<String>,
     /// Print the options with all their properties.
     #[arg(long, help_heading = "Help")]
     pub help_all: bool,
@@ -311,7 +327,8 @@ fn takes_value(name: &str) -> Option<bool> {
             || a.get_visible_aliases()
                 .is_some_and(|all| all.contains(&name))
     })?;
-    Some(argument.get_action().takes_values())
+    let optional = argument.get_num_args().is_some_and(|n| n.min_values() == 0);
+    Some(argument.get_action().takes_values() && !optional)
 }
 
 /// QEMU's single dashes become double ones, but for what is the value of an option.
@@ -371,15 +388,6 @@ fn explain(error: &clap::Error, args: &[String]) -> CliError {
     CliError::Usage(line.trim_start_matches("error: ").to_string())
 }
 
-/// An engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Engine {
-    /// The software CPU.
-    Tcg,
-    /// The processor, through KVM.
-    Kvm,
-}
-
 /// What `-d` can log.
 pub const LOG_ITEMS: &[(&str, &str)] = &[
     (
@@ -398,6 +406,9 @@ pub const LOG_ITEMS: &[(&str, &str)] = &[
         "what the guest did that no hardware expects",
     ),
 ];
+
+/// Those of them that a software CPU alone can log.
+const TCG_ITEMS: [&str; 4] = ["int", "in_asm", "exec", "cpu"];
 
 pub(crate) fn one_of(
     option: &'static str,
@@ -435,20 +446,40 @@ pub(crate) fn value(option: &'static str, given: &str, expected: &'static str) -
 }
 
 impl Options {
-    /// The engine chosen, if one was.
+    /// The engines that may run the guest.
     ///
     /// # Errors
     /// If there is no such engine.
-    pub fn engine(&self) -> Result<Option<Engine>, CliError> {
+    pub fn engines(&self) -> Result<Choice, CliError> {
         let of_machine = self.machine_properties()?;
-        let Some(given) = self.accel.as_deref().or(of_machine.get("accel")) else {
-            return Ok(None);
-        };
-        match given {
-            "tcg" => Ok(Some(Engine::Tcg)),
-            "kvm" => Ok(Some(Engine::Kvm)),
-            other => Err(one_of("--accel", other, &["tcg", "kvm"], "an engine")),
+        Choice::parse(&self.accel, of_machine.get("accel"))
+    }
+
+    /// The first option that only the software CPU can serve.
+    ///
+    /// # Errors
+    /// If a log item does not exist.
+    pub fn tcg_only(&self) -> Result<Option<TcgOnly>, CliError> {
+        if self.icount.is_some() {
+            return Ok(Some(TcgOnly {
+                option: "-icount".into(),
+                because: "KVM cannot count instructions",
+            }));
         }
+        let items = self.log_items()?;
+        let item = items.iter().find(|item| TCG_ITEMS.contains(item));
+        Ok(item.map(|item| TcgOnly {
+            option: format!("-d {item}"),
+            because: "KVM does not show what the processor does",
+        }))
+    }
+
+    /// Where `--stats` writes.
+    ///
+    /// # Errors
+    /// If it is none of its forms.
+    pub fn stats(&self) -> Result<Option<stats::Output>, CliError> {
+        self.stats.as_deref().map(stats::Output::parse).transpose()
     }
 
     /// Guest memory in bytes.
@@ -684,6 +715,7 @@ impl Options {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::accel_option::Engine;
 
     fn parse(line: &str) -> Result<Options, CliError> {
         Options::from_args(line.split_whitespace().map(str::to_string))
@@ -695,7 +727,7 @@ mod tests {
             Ok(options) => options,
         };
         let results = [
-            options.engine().map(|_| ()),
+            options.engines().map(|_| ()),
             options.memory().map(|_| ()),
             options.cpu_model().map(|_| ()),
             options.log_items().map(|_| ()),
@@ -716,7 +748,7 @@ mod tests {
             "-accel=kvm -m 64M",
         ] {
             let options = parse(line).expect(line);
-            assert_eq!(options.engine().expect(line), Some(Engine::Kvm));
+            assert_eq!(options.engines().expect(line).only(), Some(Engine::Kvm));
             assert_eq!(options.memory().expect(line), 64 << 20);
         }
     }
@@ -772,7 +804,7 @@ mod tests {
             ),
             (
                 "-accel kmv",
-                "--accel: 'kmv' is not an engine; did you mean 'kvm'?",
+                "-accel: 'kmv' is not an engine; did you mean 'kvm'?",
             ),
             (
                 "-cpu qemu65",

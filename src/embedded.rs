@@ -16,6 +16,7 @@ use crate::control::Control;
 use crate::exits::{Exit, ExitKind};
 use crate::guest;
 use crate::machine::{Machine, MachineConfig, Outcome, VmError, timed};
+use crate::stats::RunStats;
 
 /// Port and size of the debug-exit device the guest ends through.
 const DEBUG_EXIT: (u16, u16) = (0x501, 4);
@@ -52,6 +53,8 @@ pub struct Report {
     pub exits: Vec<Exit>,
     /// How long it took.
     pub took: Duration,
+    /// What it counted.
+    pub stats: RunStats,
 }
 
 impl Report {
@@ -147,6 +150,7 @@ pub fn run(
     let (outcome, took) = timed(|| within(run.limit, &control, || machine.run()));
     let outcome = outcome?;
     let exits = machine.exits().take_record();
+    let stats = machine.stats();
     let serial = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if outcome == Outcome::Stopped {
         return Err(EmbeddedError::Hung {
@@ -160,6 +164,7 @@ pub fn run(
         outcome,
         exits,
         took,
+        stats,
     })
 }
 

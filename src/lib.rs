@@ -1,9 +1,11 @@
 //! twin86: one i440FX PC, two engines. The program's library: [`machine::Machine`] joins the board
 //! of [`devices`] to an engine of [`accel`].
 
+pub mod accel_option;
 pub mod backends;
 pub mod boot;
 pub mod calendar;
+pub mod choose;
 pub mod cli;
 pub mod console;
 pub mod control;
@@ -22,5 +24,6 @@ pub mod pc;
 pub mod properties;
 pub mod run;
 pub mod socket;
+pub mod stats;
 pub mod time;
 pub mod trace;

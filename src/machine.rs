@@ -24,6 +24,7 @@ use emu::memory::{Block, MapError, Range};
 
 use crate::control::{Control, Job, News, Pause};
 use crate::exits::{Exit, ExitKind, Exits};
+use crate::stats::RunStats;
 use crate::time::{InstructionTime, WallTime};
 
 /// Why a machine could not be built or run. Guest faults are never here: they are
@@ -284,6 +285,16 @@ impl Machine {
     /// The flow of the run.
     pub fn exits(&self) -> &Exits {
         &self.shared.exits
+    }
+
+    /// What the run has counted so far.
+    pub fn stats(&mut self) -> RunStats {
+        RunStats {
+            engine: self.identity.engine,
+            time: self.shared.clock.now(),
+            exits: self.shared.exits.counts(),
+            counters: self.vcpu.counters(),
+        }
     }
 
     /// The processor's state, between runs.

@@ -29,6 +29,9 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("twin86: {error:#}");
+            if let Some(help) = error.help() {
+                eprintln!("  {help}");
+            }
             ExitCode::from(1)
         }
     }

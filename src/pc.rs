@@ -16,14 +16,15 @@ use crate::backends::outbox::Outbox;
 use crate::backends::source::Source;
 use crate::backends::{Backends, User};
 use crate::boot::start::Request;
-use crate::cli::{CliError, Engine, Options};
+use crate::choose::choose;
+use crate::cli::{CliError, Options};
 use crate::console::Console;
 use crate::console::terminal::Raw;
 use crate::control::Control;
 use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome};
-use crate::run::{RunError, Session, open};
+use crate::run::{RunError, Session};
 use crate::socket::Place;
 use crate::{calendar, drives, firmware_options, gdb};
 
@@ -41,7 +42,6 @@ pub const SERIAL: [&str; 4] = ["com1", "com2", "com3", "com4"];
 pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     check_start(options)?;
     let gdb = options.gdb()?;
-    let engine = open(session.engine.unwrap_or(Engine::Tcg))?;
     let mut target = Target {
         board: board_options(options, session.memory)?,
         ..Target::default()
@@ -77,19 +77,29 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         ..MachineConfig::new(board, parts, session.cpu)
     };
     let long = config.cpu.has(Feature::Lm);
-    let mut machine = Machine::new(config, engine.as_ref())?;
+    let chosen = choose(&session.engines, session.tcg_only.as_ref())?;
+    let mut machine = Machine::new(config, chosen.accel.as_ref())?;
     stop_on_signals(machine.control())?;
-    // Until the end of this function, however it is left.
-    let _peers = connect(&machine, backends)?;
+    // However this function is left, they are disconnected then.
+    let peers = connect(&machine, backends)?;
     let stub = match gdb {
         Some(config) => Some(gdb_stub(&config, &mut machine, long)?),
         None => None,
     };
-    let status = match machine.run()? {
+    let outcome = machine.run();
+    let counted = machine.stats();
+    drop(machine);
+    // The terminal is as it was, for what is printed after the run; of one that failed, too.
+    drop(peers);
+    let written = match &session.stats {
+        Some(output) => output.write(&[counted]),
+        None => Ok(()),
+    };
+    let status = match outcome? {
         Outcome::Exit(status) => status,
         Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
     };
-    drop(machine);
+    written?;
     if let Some(stub) = stub {
         stub.finish(status);
     }

@@ -11,12 +11,14 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
-use crate::cli::{CliError, Engine, LOG_ITEMS, Options};
+use crate::accel_option::{CHOICES, Choice, Engine};
+use crate::choose::{TcgOnly, choose, open};
+use crate::cli::{CliError, LOG_ITEMS, Options};
 use crate::embedded::{self, EmbeddedError, Report};
 use crate::machine::{Outcome, VmError};
 use crate::properties::{PropertyError, nearest};
 use crate::trace::{Items, Log};
-use crate::{device_option, guest, pc};
+use crate::{device_option, guest, pc, stats};
 
 /// Why the program ends with status 1.
 #[derive(Debug, thiserror::Error)]
@@ -74,11 +76,11 @@ pub enum RunError {
         source: io::Error,
     },
     /// The engine cannot do what another option asks for.
-    #[error("{option} needs --accel=tcg: KVM cannot count instructions")]
-    NeedsTcg {
-        /// The option.
-        option: &'static str,
-    },
+    #[error("{} needs --accel=tcg: {}", .0.option, .0.because)]
+    NeedsTcg(TcgOnly),
+    /// There is nothing to choose from.
+    #[error("no engine is named")]
+    NoEngine,
     /// The output is gone.
     #[error("standard output: {0}")]
     Output(#[from] io::Error),
@@ -97,15 +99,14 @@ pub fn run(options: &Options) -> Result<u8, RunError> {
     let log = open_log(options)?;
     log_events(&items, &log);
     let session = Session {
-        engine: options.engine()?,
+        engines: options.engines()?,
+        tcg_only: options.tcg_only()?,
         memory: options.memory()?,
         cpu: options.cpu_model()?,
         icount: options.icount_shift()?,
+        stats: options.stats()?,
         observer: Items::of(&items).observer(&log),
     };
-    if session.icount.is_some() && session.engine == Some(Engine::Kvm) {
-        return Err(RunError::NeedsTcg { option: "-icount" });
-    }
     if options.has_guest() {
         return pc::run(options, session);
     }
@@ -117,14 +118,18 @@ pub fn run(options: &Options) -> Result<u8, RunError> {
 
 /// Options as the machine takes them.
 pub struct Session {
-    /// The engine, if one is named.
-    pub engine: Option<Engine>,
+    /// The engines that may run the guest.
+    pub engines: Choice,
+    /// The first option that only the software CPU can serve.
+    pub tcg_only: Option<TcgOnly>,
     /// Guest RAM in bytes.
     pub memory: u64,
     /// The processor model.
     pub cpu: CpuModel,
     /// The shift of virtual time.
     pub icount: Option<u32>,
+    /// Where counts go at the end.
+    pub stats: Option<stats::Output>,
     /// What `-d` needs of software CPUs.
     pub observer: Option<accel::MakeObserver>,
 }
@@ -140,6 +145,9 @@ fn list_choices(options: &Options) -> Result<bool, RunError> {
         rows.iter()
             .try_for_each(|(name, about)| writeln!(out, "  {name:<16} {about}"))
     };
+    if options.accel.iter().any(|given| is_help(given)) {
+        list("engines:", CHOICES.to_vec())?;
+    }
     if is_help(&options.cpu) {
         list(
             "processor models:",
@@ -170,6 +178,14 @@ fn open_log(options: &Options) -> Result<Log, RunError> {
 }
 
 impl RunError {
+    /// What the user could do about it, in one line.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Accel(error) => error.help(),
+            _ => None,
+        }
+    }
+
     /// A file cannot be used.
     pub fn file(path: &Path, problem: impl Into<String>) -> Self {
         Self::File {
@@ -203,26 +219,9 @@ fn log_events(items: &[&str], log: &Log) {
     let _ = tracing::subscriber::set_global_default(tracing_subscriber::registry().with(layer));
 }
 
-/// Opens an engine.
-///
-/// # Errors
-/// If this host or build does not have it.
-pub fn open(engine: Engine) -> Result<Box<dyn Accel>, RunError> {
-    match engine {
-        Engine::Tcg => Ok(Box::new(Tcg)),
-        #[cfg(all(feature = "kvm", target_os = "linux"))]
-        Engine::Kvm => Ok(Box::new(accel::kvm::Kvm::open()?)),
-        #[cfg(not(all(feature = "kvm", target_os = "linux")))]
-        Engine::Kvm => Err(AccelError::Unavailable {
-            engine: "kvm",
-            source: io::Error::new(io::ErrorKind::Unsupported, "this build has no KVM"),
-        }
-        .into()),
-    }
-}
-
 /// Runs the built-in guest on the engine named, or on both, and compares.
 fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
+    let engines = engines(&session)?;
     let run = embedded::Run {
         memory: session.memory,
         cpu: session.cpu,
@@ -231,22 +230,16 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
         observer: session.observer,
         limit: embedded::LIMIT,
     };
-    let only = session.engine;
     let mut passed = true;
     let mut reports = Vec::new();
-    for engine in [Engine::Tcg, Engine::Kvm] {
-        if only.is_some_and(|only| only != engine) || engine == Engine::Kvm && run.icount.is_some()
-        {
-            continue;
-        }
-        let name = if engine == Engine::Tcg { "tcg" } else { "kvm" };
-        let accel = match open(engine) {
+    for opened in engines {
+        let name = opened.name;
+        let accel = match opened.accel {
             Ok(accel) => accel,
-            Err(error) if only.is_none() => {
+            Err(error) => {
                 say(&format!("== {name}: not run: {error}"))?;
                 continue;
             }
-            Err(error) => return Err(error),
         };
         let partial = accel.partial();
         let note = if partial {
@@ -265,10 +258,38 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
         passed &= report.passed();
         reports.push((unavailable, report));
     }
+    if let Some(output) = &session.stats {
+        let runs: Vec<_> = reports.iter().map(|(_, r)| r.stats.clone()).collect();
+        output.write(&runs)?;
+    }
     if let [(_, tcg), (unavailable, kvm)] = &reports[..] {
         passed &= compare(&run, tcg, kvm, *unavailable)?;
     }
     Ok(if passed { 0 } else { 1 })
+}
+
+/// The engines that run the built-in guest, opened: the one that was chosen, or each there is.
+fn engines(session: &Session) -> Result<Vec<Opened>, RunError> {
+    if session.engines.named {
+        let chosen = choose(&session.engines, session.tcg_only.as_ref())?;
+        return Ok(vec![Opened {
+            name: chosen.accel.name(),
+            accel: Ok(chosen.accel),
+        }]);
+    }
+    let can = |engine: &Engine| *engine == Engine::Tcg || session.icount.is_none();
+    let all = Engine::ALL.into_iter().filter(can);
+    let opened = all.map(|engine| Opened {
+        name: engine.name(),
+        accel: open(engine),
+    });
+    Ok(opened.collect())
+}
+
+/// An engine for the built-in guest, if it is there.
+struct Opened {
+    name: &'static str,
+    accel: Result<Box<dyn Accel>, RunError>,
 }
 
 fn say(line: &str) -> io::Result<()> {

@@ -6,11 +6,13 @@ use std::io;
 use emu::CpuState;
 use emu::arch::{Cr0, Efer, Gpr, RFlags, Seg, Segment};
 
+use crate::reason::{Absence, Denial, ProbeFault};
+
 /// A host-side failure. Guest faults are never here.
 #[derive(Debug, thiserror::Error)]
 pub enum AccelError {
     /// The engine cannot be opened at all.
-    #[error("{engine} is not available on this host")]
+    #[error("{engine} is not available on this host: {source}")]
     Unavailable {
         /// The engine's name.
         engine: &'static str,
@@ -19,22 +21,46 @@ pub enum AccelError {
         source: io::Error,
     },
     /// The engine's device node does not exist.
-    #[error("{path} does not exist: no kvm module is loaded, or /dev lacks the node")]
+    #[error("{path} does not exist: {why}")]
     NoNode {
         /// The node.
         path: &'static str,
+        /// Why, as far as the host tells.
+        why: Absence,
     },
     /// The engine's device node may not be opened by this user.
-    #[error("{path} may not be opened: is this user in group kvm?")]
+    #[error("{path} may not be opened by {why}")]
     Denied {
         /// The node.
         path: &'static str,
+        /// Whom it refuses, and why.
+        why: Denial,
     },
     /// The device node exists, but no driver answers.
-    #[error("{path} exists, but no kvm module answers: is virtualisation off in the firmware?")]
+    #[error("{path} exists, but no KVM answers: {why}")]
     NoModule {
         /// The node.
         path: &'static str,
+        /// Why, as far as the host tells.
+        why: Absence,
+    },
+    /// The device node is something else.
+    #[error("{path} is not KVM: KVM_GET_API_VERSION: {source}")]
+    NotKvm {
+        /// The node.
+        path: &'static str,
+        /// What it answers.
+        #[source]
+        source: io::Error,
+    },
+    /// A few instructions did not run as on a processor.
+    #[error("the start-up probe of KVM failed in {step}: {fault}")]
+    Probe {
+        /// The step, by the processor's mode.
+        step: &'static str,
+        /// What went wrong.
+        #[source]
+        fault: ProbeFault,
     },
     /// The kernel speaks another version of the KVM API.
     #[error("KVM API version {found}, this build needs {needed}")]
@@ -73,7 +99,7 @@ pub enum AccelError {
         limit: usize,
     },
     /// A host call failed.
-    #[error("{call} failed")]
+    #[error("{call}: {source}")]
     Host {
         /// The call, as its API names it.
         call: &'static str,
@@ -122,6 +148,34 @@ pub enum AccelError {
         /// Where the guest stood.
         place: Box<Place>,
     },
+}
+
+impl AccelError {
+    /// What the user could do about it, in one line.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::NoNode { why, .. } | Self::NoModule { why, .. } => why.help(),
+            Self::Denied { why, .. } => why.help(),
+            _ => None,
+        }
+    }
+
+    /// The message without the registers of the guest.
+    pub fn brief(&self) -> String {
+        match self {
+            Self::Internal {
+                suberror, bytes, ..
+            } => format!(
+                "KVM_EXIT_INTERNAL_ERROR, suberror {suberror} ({}), instruction bytes {bytes}",
+                suberror_name(*suberror)
+            ),
+            Self::FailEntry { reason, .. } => {
+                format!("KVM_EXIT_FAIL_ENTRY: hardware reason {reason:#x}")
+            }
+            Self::UnknownExit { exit, .. } => format!("KVM exit {exit} that nobody serves"),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// What the KVM API calls a suberror of `KVM_EXIT_INTERNAL_ERROR`.

@@ -7,6 +7,7 @@
 mod error;
 #[cfg(all(feature = "kvm", target_os = "linux"))]
 pub mod kvm;
+pub mod reason;
 pub mod tcg;
 
 pub use emu::arch::cpuid::CpuModel;
@@ -15,6 +16,7 @@ pub use emu::engine::{DebugPoints, Observer, WatchKind, Watchpoint};
 pub use emu::{CpuIo, CpuState, Exception, MemoryMap, Pending};
 pub use error::AccelError;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 
@@ -56,6 +58,26 @@ pub enum DebugStop {
     Breakpoint(u64),
     /// An access hit this watchpoint; RIP is behind its instruction.
     Watchpoint(Watchpoint),
+}
+
+/// What an engine counted by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Instructions executed; `None` if the engine cannot know.
+    pub instructions: Option<u64>,
+    /// The kernel's own statistics, where it has some.
+    pub kernel: Vec<Statistic>,
+    /// Instructions that the software CPU executed for KVM, by opcode.
+    pub rescued: BTreeMap<String, u64>,
+}
+
+/// One of the kernel's statistics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Statistic {
+    /// As the kernel names it.
+    pub name: String,
+    /// The count.
+    pub value: u64,
 }
 
 /// Makes a running vCPU look up: it returns [`VcpuExit::Kicked`] or takes a pending event soon.
@@ -135,6 +157,10 @@ pub trait Vcpu: Send {
     /// # Errors
     /// If the engine cannot watch for that, or the host refuses; what was set before is then gone.
     fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError>;
+    /// What the engine counted.
+    fn counters(&mut self) -> Counters {
+        Counters::default()
+    }
     /// What makes this vCPU look up.
     fn kicker(&self) -> Arc<dyn Kick>;
 }

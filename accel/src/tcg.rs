@@ -8,7 +8,9 @@ use emu::engine::{Engine, Stop};
 use emu::memory::take_dirty;
 use emu::{CpuIo, CpuState, MemoryMap};
 
-use crate::{Accel, AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit, Vm, VmConfig};
+use crate::{
+    Accel, AccelError, Counters, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit, Vm, VmConfig,
+};
 
 /// `--accel=tcg`.
 #[derive(Debug, Default)]
@@ -96,7 +98,7 @@ impl Vcpu for TcgVcpu {
     fn run(&mut self) -> Result<VcpuExit, AccelError> {
         Ok(match self.engine.run() {
             Stop::Halted => VcpuExit::Halted,
-            Stop::Kicked => VcpuExit::Kicked,
+            Stop::Kicked | Stop::Ring3 => VcpuExit::Kicked,
             Stop::TripleFault => VcpuExit::TripleFault,
             Stop::Stepped => VcpuExit::Debug(DebugStop::Step),
             Stop::Breakpoint(at) => VcpuExit::Debug(DebugStop::Breakpoint(at)),
@@ -116,6 +118,13 @@ impl Vcpu for TcgVcpu {
     fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError> {
         self.engine.set_debug(points);
         Ok(())
+    }
+
+    fn counters(&mut self) -> Counters {
+        Counters {
+            instructions: Some(self.engine.retired()),
+            ..Counters::default()
+        }
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

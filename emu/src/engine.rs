@@ -40,6 +40,8 @@ pub enum Stop {
     Breakpoint(u64),
     /// A debugger's watchpoint was hit.
     Watchpoint(Watchpoint),
+    /// [`Engine::run_to_ring3`] has come to 64-bit code in ring 3.
+    Ring3,
 }
 
 /// Looks over the processor's shoulder, for `-d`.
@@ -65,6 +67,8 @@ pub struct Engine {
     observing: bool,
     /// The user knows that SMIs are lost.
     smi_dropped: bool,
+    /// The count of retired instructions from which on 64-bit code in ring 3 stops the run.
+    ring3_from: Option<u64>,
 }
 
 /// Instructions between two looks at the clock when nothing asks for one earlier.
@@ -83,6 +87,7 @@ impl Engine {
             observer: None,
             observing: false,
             smi_dropped: false,
+            ring3_from: None,
         }
     }
 
@@ -106,6 +111,28 @@ impl Engine {
         self.cpu.activity = Activity::Running;
         self.cpu.take_queued(event);
         self.after_delivery();
+    }
+
+    /// As [`Engine::run`], but stops in 64-bit code at CPL 3 once `from` instructions have retired
+    /// ([`Engine::retired`]); at the latest at the next look for events there.
+    pub fn run_to_ring3(&mut self, from: u64) -> Stop {
+        self.ring3_from = Some(from);
+        self.cpu.recheck_events();
+        let stop = self.run();
+        self.ring3_from = None;
+        stop
+    }
+
+    /// iced's name of the encoding of the instruction at RIP, if it can be fetched from memory.
+    pub fn encoding_at_rip(&mut self) -> Option<String> {
+        self.cpu.memory = self.cpu.attention.memory_map();
+        let physical = self.cpu.code_address(self.cpu.linear_rip()).ok()?;
+        if self.cpu.code_bytes(physical).device {
+            return None;
+        }
+        self.decode_one()
+            .ok()
+            .map(|insn| format!("{:?}", insn.code()))
     }
 
     /// Sets what the time-stamp counter reads now.
@@ -661,6 +688,7 @@ impl Engine {
             return Some(Stop::Kicked);
         }
         match self.cpu.activity {
+            Activity::Running if self.at_ring3() => Some(Stop::Ring3),
             // An event's delivery may have hit a watchpoint.
             Activity::Running => self.cpu.debugger.take_found(),
             Activity::Shutdown => Some(Stop::TripleFault),
@@ -669,6 +697,12 @@ impl Engine {
                 Some(Stop::Halted)
             }
         }
+    }
+
+    fn at_ring3(&self) -> bool {
+        self.ring3_from.is_some_and(|from| self.cpu.retired >= from)
+            && self.cpu.cpl == 3
+            && self.cpu.mode.code == CodeSize::Bits64
     }
 
     /// Takes INIT, SMI, NMI and interrupts where the processor's state lets them in.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::arguments::Arguments;
 use super::commands::{Command, Reply, describe_info, find};
 use super::{Session, board, chips, paging, registers};
+use crate::stats::Table;
 
 #[rustfmt::skip]
 pub(super) const TABLE: &[Command] = &[
@@ -89,14 +90,10 @@ fn kvm(session: &mut Session, arguments: Arguments<'_>) -> Reply {
 
 fn exits(session: &mut Session, arguments: Arguments<'_>) -> Reply {
     arguments.end()?;
-    let counts = session.ask(|machine| machine.exits().counts())?;
-    if counts.is_empty() {
+    let run = session.ask(|machine| machine.stats())?;
+    let text = Table(&[run]).exits();
+    if text.is_empty() {
         return Ok("no exits yet\n".to_string());
-    }
-    let mut text = String::new();
-    for (kind, count) in counts {
-        let detail = kind.detail();
-        let _ = writeln!(text, "{:<20} {detail:<6} {count:>14}", kind.name());
     }
     Ok(text)
 }

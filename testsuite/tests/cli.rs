@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use testsuite::skip::skip;
+
 /// A folder of this test's own; removed when dropped.
 struct Folder(PathBuf);
 
@@ -183,5 +185,227 @@ fn options_that_contradict_each_other() {
     refuses(
         &["-M", "pc,hpett=off", "-hda", "x"],
         &["hpett", "did you mean 'hpet'"],
+    );
+}
+
+/// A ROM whose first instructions end the run with status 3, through isa-debug-exit.
+fn ending(folder: &Folder) -> String {
+    let mut rom = vec![0; 0x1_0000];
+    // mov dx, 501h; mov al, 1; out dx, al
+    rom[0xFFF0..0xFFF6].copy_from_slice(&[0xBA, 0x01, 0x05, 0xB0, 0x01, 0xEE]);
+    folder.file("end.bin", &rom)
+}
+
+/// Arguments that run it.
+fn end_with<'a>(rom: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let guest = ["-bios", rom, "-device", "isa-debug-exit", "-serial", "null"];
+    guest.iter().chain(more).copied().collect()
+}
+
+fn lines(bytes: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(bytes);
+    text.lines().map(str::to_string).collect()
+}
+
+/// The status, and what was said on standard error.
+#[track_caller]
+fn said(output: &Output, status: i32) -> Vec<String> {
+    let said = lines(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{said:?}");
+    said
+}
+
+#[test]
+fn an_engine_is_chosen_and_one_line_says_why() {
+    let folder = Folder::new("auto");
+    let rom = ending(&folder);
+    let chosen = |more: &[&str]| said(&run(&end_with(&rom, more)), 3);
+    for auto in [
+        &[][..],
+        &["-accel", "auto"],
+        &["-accel", "kvm:tcg"],
+        &["-accel", "kvm", "-accel", "tcg"],
+        &["-machine", "pc,accel=kvm:tcg"],
+    ] {
+        let said = chosen(auto);
+        assert_eq!(said.len(), 1, "{auto:?}: {said:?}");
+        let tcg = said[0].starts_with("twin86: running on tcg, not kvm: ");
+        let kvm = said[0] == "twin86: running on kvm, which passed its start-up probe";
+        assert!(tcg || kvm, "{auto:?}: {said:?}");
+    }
+    // A KVM that emulates must fail the probe, and say where.
+    if Path::new("/sys/module/kvm_pvm").exists() && accel::kvm::Kvm::open().is_ok() {
+        let said = chosen(&[]);
+        let part = "the start-up probe of KVM failed in 32-bit protected mode with paging";
+        assert!(said[0].contains(part), "{said:?}");
+    }
+    assert!(chosen(&["-accel", "tcg"]).is_empty());
+    let counted = chosen(&["-icount", "shift=0"]);
+    let expected =
+        "twin86: running on tcg, not kvm: -icount needs --accel=tcg: KVM cannot count instructions";
+    assert_eq!(counted, [expected]);
+    let logged = chosen(&["-d", "int"]);
+    assert!(
+        logged[0].contains("not kvm: -d int needs --accel=tcg"),
+        "{logged:?}"
+    );
+    let kvm = ["-accel", "kvm", "-icount", "shift=0"];
+    refuses(&end_with(&rom, &kvm), &["-icount needs --accel=tcg"]);
+    refuses(
+        &["-accel", "kvm", "-M", "pc,accel=tcg"],
+        &["exclude each other"],
+    );
+}
+
+/// Whether this process is root's; says so if it is not.
+fn is_root(what: &str) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let root = status.lines().any(|line| line.starts_with("Uid:\t0\t0"));
+    if !root {
+        skip(what, &"only root can take rights away");
+    }
+    root
+}
+
+/// Runs the program through another: `setpriv ... twin86 ...`.
+fn run_by(by: &[&str], program: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(by[0]);
+    command.args(&by[1..]).arg(program).args(arguments);
+    command.stdin(Stdio::null()).output().expect("it runs")
+}
+
+/// KVM alone is refused in one line with `parts` and at most one of help; with tcg behind it the
+/// guest runs there, and one line says why.
+#[track_caller]
+fn refuses_kvm(by: &[&str], program: &Path, parts: &[&str], help: Option<&str>) {
+    let alone = said(&run_by(by, program, &["--accel=kvm"]), 1);
+    assert!(
+        parts.iter().all(|part| alone[0].contains(part)),
+        "{alone:?}"
+    );
+    match help {
+        Some(help) => {
+            assert_eq!(alone.len(), 2, "{alone:?}");
+            assert!(alone[1].contains(help), "{alone:?}");
+        }
+        None => assert!(alone.len() <= 2, "{alone:?}"),
+    }
+    let arguments = ["--accel=kvm:tcg", "--parts=real"];
+    let both = said(&run_by(by, program, &arguments), 0);
+    assert_eq!(both.len(), 1, "{both:?}");
+    assert!(
+        both[0].starts_with("twin86: running on tcg, not kvm: "),
+        "{both:?}"
+    );
+    assert!(parts.iter().all(|part| both[0].contains(part)), "{both:?}");
+}
+
+#[test]
+fn a_user_without_permission_is_told_which_group_to_join() {
+    let name = "unprivileged";
+    if !is_root(name) {
+        return;
+    }
+    if !Path::new("/dev/kvm").exists() {
+        return skip(name, &"no /dev/kvm");
+    }
+    // A copy that anybody can run.
+    let folder = Folder::new("user");
+    let copy = folder.0.join("twin86");
+    fs::copy(program(), &copy).expect("a copy");
+    let nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+    ];
+    if run_by(
+        &[&nobody[..], &["test", "-w"]].concat(),
+        Path::new("/dev/kvm"),
+        &[],
+    )
+    .status
+    .success()
+    {
+        return skip(name, &"/dev/kvm is everybody's");
+    }
+    let parts = ["/dev/kvm may not be opened by user nobody"];
+    refuses_kvm(&nobody, &copy, &parts, Some("sudo usermod -aG "));
+}
+
+/// The program with other mounts of its own, `mount` a shell command. `None` if that cannot be.
+fn with_mounts(name: &str, mount: &str) -> Option<[String; 5]> {
+    if !is_root(name) {
+        return None;
+    }
+    let script = format!("{mount} && exec \"$0\" \"$@\"");
+    let by = ["unshare", "-m", "sh", "-c", &script].map(str::to_string);
+    let tried = Command::new("unshare")
+        .args(["-m", "sh", "-c", mount])
+        .output();
+    match tried {
+        Ok(output) if output.status.success() => Some(by),
+        Ok(output) => {
+            skip(name, &String::from_utf8_lossy(&output.stderr).trim());
+            None
+        }
+        Err(error) => {
+            skip(name, &format!("unshare: {error}"));
+            None
+        }
+    }
+}
+
+#[test]
+fn a_host_without_the_node_is_told_so() {
+    let Some(by) = with_mounts("mounts", "mount -t tmpfs none /dev") else {
+        return;
+    };
+    let by = by.each_ref().map(String::as_str);
+    refuses_kvm(&by, &program(), &["/dev/kvm does not exist: "], None);
+}
+
+#[test]
+fn a_node_of_something_else_is_no_kvm() {
+    if !Path::new("/dev/kvm").exists() {
+        return skip("mounts", &"no /dev/kvm");
+    }
+    let Some(by) = with_mounts("mounts", "mount --bind /dev/null /dev/kvm") else {
+        return;
+    };
+    let by = by.each_ref().map(String::as_str);
+    let parts = ["/dev/kvm is not KVM", "KVM_GET_API_VERSION"];
+    refuses_kvm(&by, &program(), &parts, None);
+}
+
+#[test]
+fn counts_are_printed_at_the_end() {
+    let folder = Folder::new("stats");
+    let rom = ending(&folder);
+    let text = said(&run(&end_with(&rom, &["-accel", "tcg", "--stats"])), 3);
+    assert!(
+        text[0].starts_with("exits ") && text[0].ends_with(" tcg"),
+        "{text:?}"
+    );
+    let words: Vec<&str> = text[1].split_whitespace().collect();
+    assert_eq!(words, ["IO_INSTRUCTION", "out", "1"]);
+    assert!(
+        text.iter().any(|line| line.starts_with("instructions ")),
+        "{text:?}"
+    );
+    let file = folder.0.join("stats.json");
+    let json = format!("--stats=json:{}", file.display());
+    let silent = said(&run(&end_with(&rom, &["-accel", "tcg", &json])), 3);
+    assert!(silent.is_empty(), "{silent:?}");
+    let json = fs::read_to_string(file).expect("a file");
+    assert!(
+        json.starts_with("{\"runs\":[{\"engine\":\"tcg\","),
+        "{json}"
+    );
+    assert!(json.contains("\"IO_INSTRUCTION out\":1,"), "{json}");
+    assert!(json.contains("\"CPUID\":null"), "{json}");
+    refuses(
+        &["--stats=jsn"],
+        &["--stats", "'jsn'", "did you mean 'json'?"],
     );
 }

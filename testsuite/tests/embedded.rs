@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU8;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use accel::kvm::Kvm;
+use accel::kvm::{Kvm, Rescues};
 use accel::tcg::Tcg;
 use accel::{Accel, AccelError, CpuIo, CpuModel, CpuState, MemoryMap, Vcpu, Vm, VmConfig};
 use devices::board::BoardOptions;
@@ -131,6 +131,22 @@ fn kvm_passes_and_agrees_with_tcg() {
     let found = embedded::divergence(&on_tcg.exits, &on_kvm.exits);
     assert_eq!(found, None, "tcg and kvm part");
     assert!(embedded::comparable(&on_kvm.exits).len() > 3000);
+}
+
+/// With the software CPU to run what KVM refuses, a partial one runs every part too.
+#[test]
+fn kvm_with_rescue_runs_every_part() {
+    let table = Arc::new(Rescues::default());
+    let kvm = match Kvm::open() {
+        Ok(kvm) => kvm.with_rescue(Arc::clone(&table)),
+        Err(error) => return skip("kvm", &error),
+    };
+    let on_kvm = run(&all_parts(), &kvm, 0);
+    check(&on_kvm, 0);
+    let on_tcg = run(&all_parts(), &Tcg, 0);
+    let found = embedded::divergence(&on_tcg.exits, &on_kvm.exits);
+    assert_eq!(found, None, "tcg and kvm part");
+    assert_eq!(table.total() != 0, kvm.is_partial(), "{:?}", table.table());
 }
 
 #[test]
@@ -297,8 +313,8 @@ impl Vm for RefusingVm {
 
 #[test]
 fn a_run_ends_when_the_engine_refuses_a_memory_map() {
-    // mov al, 0; out 92h, al; mov al, 2; out 92h, al; jmp $
-    let code = [0xB0, 0, 0xE6, 0x92, 0xB0, 2, 0xE6, 0x92, 0xEB, 0xFE];
+    // mov al, 2; out 92h, al; mov al, 0; out 92h, al; jmp $
+    let code = [0xB0, 2, 0xE6, 0x92, 0xB0, 0, 0xE6, 0x92, 0xEB, 0xFE];
     let error = bare(&Refusing, &code, None).run().expect_err("no map");
     assert_eq!(error.to_string(), "the memory map needs 2 slots, KVM has 1");
 }

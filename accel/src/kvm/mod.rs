@@ -6,7 +6,10 @@
 //! - `state`: [`CpuState`](emu::CpuState) to and from KVM's register structures
 //! - `events`: its events; `tsc`: its time-stamp counter
 //! - `cpuid`: the guest's CPUID
-//! - `rescue`: the software CPU runs what KVM refuses
+//! - `diagnose`: why `/dev/kvm` does not open
+//! - `probe`: whether this KVM runs a few instructions of each mode
+//! - `stats`: KVM's own counters
+//! - `rescue`: the software CPU runs what KVM refuses; `ring3`: and all that a partial KVM is bad at
 //! - `debug`: a debugger's breakpoints, watchpoints and steps
 //! - `kick`: how other threads make a vCPU look up
 //!
@@ -15,11 +18,15 @@
 
 mod cpuid;
 mod debug;
+mod diagnose;
 mod events;
 mod kick;
 mod memory;
+mod probe;
 mod rescue;
+mod ring3;
 mod state;
+mod stats;
 mod tsc;
 mod vcpu;
 
@@ -41,9 +48,10 @@ use kvm_bindings::{
 use kvm_ioctls::{Cap, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
 use vmm_sys_util::errno;
 
-use crate::{Accel, AccelError, Vcpu, Vm, VmConfig};
+use crate::{Accel, AccelError, Statistic, Vcpu, Vm, VmConfig};
 use memory::Memory;
 use rescue::{Rescue, RescuedVcpu};
+use ring3::Ring3Vcpu;
 use vcpu::KvmVcpu;
 
 /// The device node.
@@ -88,6 +96,8 @@ pub struct Kvm {
     said_no_scaling: Arc<AtomicBool>,
     /// Counts what was rescued; without it nothing is.
     rescues: Option<Arc<Rescues>>,
+    /// A partial KVM runs all that it does not refuse.
+    refusals_only: bool,
 }
 
 impl Kvm {
@@ -96,16 +106,15 @@ impl Kvm {
     /// # Errors
     /// If there is no KVM, it may not be opened, or it lacks what the engine needs.
     pub fn open() -> Result<Self, AccelError> {
-        let fd = kvm_ioctls::Kvm::new().map_err(|e| match e.errno() {
-            libc::ENOENT => AccelError::NoNode { path: NODE },
-            libc::EACCES | libc::EPERM => AccelError::Denied { path: NODE },
-            libc::ENODEV | libc::ENXIO => AccelError::NoModule { path: NODE },
-            errno => AccelError::Unavailable {
-                engine: "kvm",
-                source: io::Error::from_raw_os_error(errno),
-            },
-        })?;
+        let fd = kvm_ioctls::Kvm::new().map_err(|e| refused(e.errno()))?;
         let found = fd.get_api_version();
+        if found < 0 {
+            // A device of another kind: ENOTTY or EINVAL.
+            return Err(AccelError::NotKvm {
+                path: NODE,
+                source: io::Error::last_os_error(),
+            });
+        }
         if found != API_VERSION {
             return Err(AccelError::ApiVersion {
                 found,
@@ -122,13 +131,22 @@ impl Kvm {
             partial,
             said_no_scaling: Arc::default(),
             rescues: None,
+            refusals_only: false,
         })
     }
 
-    /// Lets the software CPU run what this KVM refuses, counted in `rescues`.
+    /// Lets the software CPU run what this KVM refuses, counted in `rescues`; and of a partial KVM
+    /// all but what that runs on the processor itself, 64-bit ring 3.
     #[must_use]
     pub fn with_rescue(mut self, rescues: Arc<Rescues>) -> Self {
         self.rescues = Some(rescues);
+        self
+    }
+
+    /// With rescue a partial KVM, too, runs all that it does not refuse, right or wrong.
+    #[must_use]
+    pub fn refusals_only(mut self) -> Self {
+        self.refusals_only = true;
         self
     }
 
@@ -137,6 +155,15 @@ impl Kvm {
     /// outside of 64-bit user code do not work there.
     pub fn is_partial(&self) -> bool {
         self.partial
+    }
+
+    /// Runs a few instructions in real mode, in 32-bit protected mode with paging, and in 64-bit
+    /// mode with SSE and an interrupt, each in a virtual machine of its own.
+    ///
+    /// # Errors
+    /// If one of them does not do as a processor: at which step, and what it did.
+    pub fn probe(&self) -> Result<(), AccelError> {
+        probe::run(|config| Ok(Arc::new(self.build(config)?.0) as Arc<dyn Vm>))
     }
 
     /// The features of `config`'s processor model that this KVM cannot run.
@@ -152,13 +179,7 @@ impl Kvm {
     /// # Errors
     /// If the host refuses.
     pub fn create(&self, config: &VmConfig) -> Result<KvmVm, AccelError> {
-        let fd = self.fd.create_vm().map_err(host("KVM_CREATE_VM"))?;
-        fd.set_identity_map_address(IDENTITY_MAP)
-            .map_err(host("KVM_SET_IDENTITY_MAP_ADDR"))?;
-        fd.set_tss_address(TSS).map_err(host("KVM_SET_TSS_ADDR"))?;
-        enable_emulation_bytes(&fd)?;
-        enable_msr_exits(&fd)?;
-        let (leaves, masked) = self.leaves(config)?;
+        let (vm, masked) = self.build(config)?;
         for m in masked {
             tracing::warn!(
                 target: "kvm",
@@ -166,10 +187,22 @@ impl Kvm {
                 config.cpu.name, m.bits, m.leaf.0, m.leaf.1, ["EAX", "EBX", "ECX", "EDX"][m.register]
             );
         }
-        let read_only = fd.check_extension(Cap::ReadonlyMem);
-        if !read_only {
+        if !vm.0.fd.check_extension(Cap::ReadonlyMem) {
             tracing::warn!(target: "kvm", "no read-only memory slots: the guest can write its ROM");
         }
+        Ok(vm)
+    }
+
+    /// Creates a virtual machine without a word; returns what of the processor model it lacks.
+    fn build(&self, config: &VmConfig) -> Result<(KvmVm, Vec<Masked>), AccelError> {
+        let fd = self.fd.create_vm().map_err(host("KVM_CREATE_VM"))?;
+        fd.set_identity_map_address(IDENTITY_MAP)
+            .map_err(host("KVM_SET_IDENTITY_MAP_ADDR"))?;
+        fd.set_tss_address(TSS).map_err(host("KVM_SET_TSS_ADDR"))?;
+        enable_emulation_bytes(&fd)?;
+        enable_msr_exits(&fd)?;
+        let (leaves, masked) = self.leaves(config)?;
+        let read_only = fd.check_extension(Cap::ReadonlyMem);
         let rescue = self.rescues.as_ref().map(|table| {
             let model = CpuModel {
                 name: config.cpu.name,
@@ -177,8 +210,9 @@ impl Kvm {
             };
             Arc::new(Rescue::new(Arc::clone(table), model))
         });
-        Ok(KvmVm(Arc::new(Shared {
+        let vm = KvmVm(Arc::new(Shared {
             rescue,
+            ring3_only: self.partial && !self.refusals_only,
             memory: Memory::new(self.fd.get_nr_memslots(), read_only),
             leaves,
             tsc_khz: u32::try_from(config.tsc_hz / 1000).unwrap_or(u32::MAX),
@@ -188,7 +222,8 @@ impl Kvm {
             partial: self.partial,
             said_no_scaling: Arc::clone(&self.said_no_scaling),
             fd,
-        })))
+        }));
+        Ok((vm, masked))
     }
 
     /// The guest's CPUID leaves, and what was masked.
@@ -196,6 +231,28 @@ impl Kvm {
         let by = self.fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
         let by = by.map_err(host("KVM_GET_SUPPORTED_CPUID"))?;
         Ok(cpuid::intersect(&config.cpu, by.as_slice()))
+    }
+}
+
+/// Why the node did not open.
+fn refused(errno: i32) -> AccelError {
+    match errno {
+        libc::ENOENT => AccelError::NoNode {
+            path: NODE,
+            why: diagnose::absence(),
+        },
+        libc::EACCES | libc::EPERM => AccelError::Denied {
+            path: NODE,
+            why: diagnose::denial(NODE),
+        },
+        libc::ENODEV | libc::ENXIO => AccelError::NoModule {
+            path: NODE,
+            why: diagnose::absence(),
+        },
+        errno => AccelError::Unavailable {
+            engine: "kvm",
+            source: io::Error::from_raw_os_error(errno),
+        },
     }
 }
 
@@ -220,7 +277,7 @@ impl Accel for Kvm {
     }
 
     fn partial(&self) -> bool {
-        self.is_partial()
+        self.is_partial() && self.rescues.is_none()
     }
 
     fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, AccelError> {
@@ -291,6 +348,8 @@ struct Shared {
     /// See [`Kvm`].
     said_no_scaling: Arc<AtomicBool>,
     rescue: Option<Arc<Rescue>>,
+    /// With rescue this KVM runs 64-bit ring 3 alone.
+    ring3_only: bool,
     fd: VmFd,
 }
 
@@ -307,10 +366,17 @@ impl Shared {
 #[derive(Debug)]
 pub struct KvmVm(Arc<Shared>);
 
+impl KvmVm {
+    /// KVM's own counters of this machine; none where the kernel does not give them.
+    pub fn statistics(&self) -> Vec<Statistic> {
+        stats::read(&self.0.fd)
+    }
+}
+
 impl Vm for KvmVm {
     fn set_memory_map(&self, map: MemoryMap) -> Result<(), AccelError> {
         if let Some(rescue) = &self.0.rescue {
-            rescue.set_map(&map);
+            rescue.set_map(map.clone());
         }
         self.0.memory.set(&self.0.fd, map)
     }
@@ -320,9 +386,18 @@ impl Vm for KvmVm {
         Ok(emu::memory::take_dirty(marks))
     }
 
+    fn code_written(&self) {
+        if let Some(rescue) = &self.0.rescue {
+            rescue.code_written();
+        }
+    }
+
     fn create_vcpu(&self, index: u32, io: Arc<dyn CpuIo>) -> Result<Box<dyn Vcpu>, AccelError> {
         let vcpu = KvmVcpu::new(Arc::clone(&self.0), index, Arc::clone(&io))?;
         Ok(match &self.0.rescue {
+            Some(rescue) if self.0.ring3_only => {
+                Box::new(Ring3Vcpu::new(vcpu, Arc::clone(rescue), io)?)
+            }
             Some(rescue) => Box::new(RescuedVcpu::new(vcpu, Arc::clone(rescue), io)),
             None => Box::new(vcpu),
         })

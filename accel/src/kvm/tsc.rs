@@ -84,11 +84,16 @@ fn entries(data: u64) -> Result<KvmMsrs, AccelError> {
         .map_err(|_| host("KVM_SET_MSRS")(errno::Error::new(libc::E2BIG)))
 }
 
+/// The host's counter, which a partial KVM's guests read.
+pub(super) fn of_host() -> u64 {
+    // SAFETY: RDTSC has no conditions.
+    unsafe { std::arch::x86_64::_rdtsc() }
+}
+
 /// The counter as the guest reads it now.
 pub(super) fn counter(fd: &VcpuFd, vm: &Shared) -> Result<u64, AccelError> {
     if vm.partial {
-        // SAFETY: RDTSC has no conditions.
-        return Ok(unsafe { std::arch::x86_64::_rdtsc() });
+        return Ok(of_host());
     }
     let mut msrs = entries(0)?;
     let count = fd.get_msrs(&mut msrs).map_err(host("KVM_GET_MSRS"))?;

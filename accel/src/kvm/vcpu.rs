@@ -28,7 +28,7 @@
 
 use std::sync::Arc;
 
-use emu::arch::{Cr0, Seg};
+use emu::arch::{Cr0, Efer, Seg};
 use emu::io::ApicRefused;
 use emu::state::{Activity, Queued};
 use emu::{CpuIo, CpuState, Pending};
@@ -81,6 +81,8 @@ pub(super) struct KvmVcpu {
     /// What finishing an exit brought up, for the next `run`.
     deferred: Option<VcpuExit>,
     debug: Debug,
+    /// Events are not taken here: `run` returns for them.
+    leaves_events: bool,
 }
 
 /// How one `KVM_RUN` ended.
@@ -118,6 +120,7 @@ impl KvmVcpu {
             apic_base: 0,
             deferred: None,
             debug: Debug::default(),
+            leaves_events: false,
         };
         let mut reset = CpuState::reset(vcpu.signature());
         if index != 0 {
@@ -192,6 +195,10 @@ impl KvmVcpu {
     /// Looks at what the board has pending. Returns why the guest cannot be entered, if so.
     fn attend(&mut self) -> Result<Option<VcpuExit>, AccelError> {
         let mut pending = self.io.pending();
+        if self.leaves_events {
+            self.look = false;
+            return Ok((!pending.is_empty()).then_some(VcpuExit::Kicked));
+        }
         if pending.contains(Pending::INIT) {
             self.io.take(Pending::INIT);
             self.init()?;
@@ -339,6 +346,28 @@ impl KvmVcpu {
         let mut state = self.read()?;
         let queued = state.queued.take();
         Ok((state, queued))
+    }
+
+    /// The vector of the last exception since the state was set.
+    pub(super) fn last_exception(&self) -> Result<u8, AccelError> {
+        let events = self.fd.get_vcpu_events();
+        Ok(events.map_err(host("KVM_GET_VCPU_EVENTS"))?.exception.nr)
+    }
+
+    /// From now on [`Vcpu::run`] returns, kicked, when an event is pending.
+    pub(super) fn leave_events(&mut self) {
+        self.leaves_events = true;
+    }
+
+    /// Takes what kicks there were: to look at the board, and to return from `run`.
+    pub(super) fn take_kick(&self) -> (bool, bool) {
+        self.kicker.take()
+    }
+
+    /// Whether this KVM can hold a state: a partial one has no paging without long mode.
+    pub(super) fn can_hold(&self, state: &CpuState) -> bool {
+        let paged = state.cr0.contains(Cr0::PG) && !state.efer.contains(Efer::LMA);
+        !(self.vm.partial && paged)
     }
 
     /// The guest's time-stamp counter as it reads it now.

@@ -13,7 +13,10 @@ use super::{CODE, Guest, Seen, kvm, real_state};
 /// KVM with rescue, and the table of what was rescued.
 fn rescuing() -> Option<(Kvm, Arc<Rescues>)> {
     let table = Arc::new(Rescues::default());
-    Some((kvm()?.with_rescue(Arc::clone(&table)), table))
+    Some((
+        kvm()?.with_rescue(Arc::clone(&table)).refusals_only(),
+        table,
+    ))
 }
 
 #[test]
@@ -100,4 +103,12 @@ fn an_interrupt_is_taken_between_refused_instructions() {
     assert_eq!(seen[0], Seen::Ack(0x40));
     assert!(matches!(seen[1], Seen::Out(0x11, 1, _)), "{seen:?}");
     assert_eq!(guest.gpr(Gpr::Rsp), 0x8000 - 6);
+}
+
+#[test]
+fn code_in_device_memory_is_an_error_not_a_hang() {
+    let Some(kvm) = kvm() else { return };
+    let mut guest = Guest::real(&kvm, &[0xEA, 0x00, 0x00, 0x00, 0xA0]); // jmp A000h:0
+    let text = guest.try_run().unwrap_err().to_string();
+    assert!(text.contains("cs=a000 (base a0000) rip=0"), "{text}");
 }

@@ -1,0 +1,243 @@
+//! `-accel` and `-machine accel=`: which engines may run the guest, in the order they are tried.
+//!
+//! QEMU's meaning: `-accel kvm -accel tcg` and `kvm:tcg` take the first that works. `auto`, which
+//! is what a guest gets that names none, is `kvm:tcg`.
+
+use crate::cli::{CliError, one_of, switch};
+use crate::properties::Properties;
+
+/// An engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// The software CPU.
+    Tcg,
+    /// The processor, through KVM.
+    Kvm,
+}
+
+impl Engine {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Tcg, Self::Kvm];
+
+    /// As `-accel` names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+/// What `-accel help` shows.
+pub const CHOICES: &[(&str, &str)] = &[
+    ("tcg", "twin86's own CPU"),
+    (
+        "kvm",
+        "the processor; rescue=on|off: the own CPU runs what KVM cannot",
+    ),
+    ("auto", "kvm if it is there and good, else tcg"),
+    ("kvm:tcg", "the first that works"),
+];
+
+/// Names that `-accel` takes.
+const NAMES: [&str; 3] = ["tcg", "kvm", "auto"];
+/// Properties of `kvm`.
+const KVM_PROPERTIES: [&str; 2] = ["rescue", "kernel-irqchip"];
+/// Properties of `tcg`: one processor has one thread either way.
+const TCG_PROPERTIES: [&str; 1] = ["thread"];
+
+/// An engine that may run the guest, with its properties.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The engine.
+    pub engine: Engine,
+    /// `rescue=`: the software CPU runs what KVM cannot; `None` if it was not said.
+    pub rescue: Option<bool>,
+}
+
+impl Candidate {
+    /// Whether the software CPU runs what KVM cannot: only if the user says so, or a KVM that is
+    /// broken would look whole.
+    pub fn rescues(&self) -> bool {
+        self.rescue == Some(true)
+    }
+
+    /// An engine as it is without properties.
+    pub fn plain(engine: Engine) -> Self {
+        Self {
+            engine,
+            rescue: None,
+        }
+    }
+}
+
+/// The engines that may run the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// In the order they are tried; never empty.
+    pub candidates: Vec<Candidate>,
+    /// The user named them.
+    pub named: bool,
+}
+
+impl Default for Choice {
+    /// `auto`, by default.
+    fn default() -> Self {
+        Self {
+            candidates: [Engine::Kvm, Engine::Tcg].map(Candidate::plain).to_vec(),
+            named: false,
+        }
+    }
+}
+
+impl Choice {
+    /// What all `-accel` and `-machine accel=` say together.
+    ///
+    /// # Errors
+    /// If an engine or property does not exist, or both options are given.
+    pub fn parse(options: &[String], of_machine: Option<&str>) -> Result<Self, CliError> {
+        let mut candidates = Vec::new();
+        match of_machine {
+            Some(_) if !options.is_empty() => {
+                let text = "-accel and -machine accel= exclude each other";
+                return Err(CliError::Usage(text.into()));
+            }
+            Some(names) => add(&mut candidates, names, &Properties::default())?,
+            None => {}
+        }
+        for given in options {
+            let usage = |error| CliError::Usage(format!("-accel {given}: {error}"));
+            let properties = Properties::parse(given).map_err(usage)?;
+            let names = properties.head().or(properties.get("accel"));
+            add(&mut candidates, names.unwrap_or_default(), &properties)?;
+        }
+        if candidates.is_empty() {
+            return Ok(Self::default());
+        }
+        Ok(Self {
+            candidates,
+            named: true,
+        })
+    }
+
+    /// The engine, if only one may run the guest.
+    pub fn only(&self) -> Option<Engine> {
+        match self.candidates[..] {
+            [one] => Some(one.engine),
+            _ => None,
+        }
+    }
+}
+
+/// Adds the engines of a list `a:b` with the properties that stand behind it.
+fn add(
+    candidates: &mut Vec<Candidate>,
+    names: &str,
+    properties: &Properties,
+) -> Result<(), CliError> {
+    let mut engines = Vec::new();
+    for name in names.split(':') {
+        match name {
+            "tcg" => engines.push(Engine::Tcg),
+            "kvm" => engines.push(Engine::Kvm),
+            "auto" => engines.extend([Engine::Kvm, Engine::Tcg]),
+            other => return Err(one_of("-accel", other, &NAMES, "an engine")),
+        }
+    }
+    let mut known = vec!["accel"];
+    if engines.contains(&Engine::Kvm) {
+        known.extend(KVM_PROPERTIES);
+    }
+    if engines.contains(&Engine::Tcg) {
+        known.extend(TCG_PROPERTIES);
+    }
+    let usage = |error| CliError::Usage(format!("-accel {names}: {error}"));
+    properties.only(&known).map_err(usage)?;
+    if let Some(given) = properties.get("thread") {
+        let values = ["single", "multi"];
+        if !values.contains(&given) {
+            return Err(one_of(
+                "-accel thread=",
+                given,
+                &values,
+                "'single' or 'multi'",
+            ));
+        }
+    }
+    if let Some(given) = properties.get("kernel-irqchip")
+        && switch("-accel kernel-irqchip=", given)?
+    {
+        let text = "-accel kvm,kernel-irqchip=on: the interrupt chips are always in user space";
+        return Err(CliError::Usage(text.into()));
+    }
+    let rescue = properties.get("rescue");
+    let rescue = rescue.map(|given| switch("-accel rescue=", given));
+    let rescue = rescue.transpose()?;
+    candidates.extend(engines.into_iter().map(|engine| Candidate {
+        engine,
+        rescue: rescue.filter(|_| engine == Engine::Kvm),
+    }));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str], of_machine: Option<&str>) -> Result<Choice, String> {
+        let options: Vec<String> = options.iter().map(|o| o.to_string()).collect();
+        Choice::parse(&options, of_machine).map_err(|error| error.to_string())
+    }
+
+    fn engines(options: &[&str], of_machine: Option<&str>) -> Vec<Engine> {
+        let choice = parse(options, of_machine).expect("a choice");
+        choice.candidates.iter().map(|c| c.engine).collect()
+    }
+
+    #[test]
+    fn lists_and_repetition_are_tried_in_order() {
+        use Engine::{Kvm, Tcg};
+        assert_eq!(engines(&[], None), [Kvm, Tcg]);
+        assert_eq!(engines(&["tcg"], None), [Tcg]);
+        assert_eq!(engines(&["kvm:tcg"], None), [Kvm, Tcg]);
+        assert_eq!(engines(&["tcg", "kvm"], None), [Tcg, Kvm]);
+        assert_eq!(engines(&[], Some("kvm:tcg")), [Kvm, Tcg]);
+        assert_eq!(engines(&["auto"], None), [Kvm, Tcg]);
+        assert!(!parse(&[], None).expect("a choice").named);
+        assert!(parse(&["auto"], None).expect("a choice").named);
+        let only = |option| parse(&[option], None).expect("a choice").only();
+        assert_eq!(only("kvm"), Some(Kvm));
+        assert_eq!(only("auto"), None);
+    }
+
+    #[test]
+    fn properties_are_an_engines_own() {
+        let choice = parse(&["kvm,rescue=off", "tcg,thread=single"], None).expect("a choice");
+        let rescue: Vec<_> = choice.candidates.iter().map(|c| c.rescue).collect();
+        assert_eq!(rescue, [Some(false), None]);
+        let choice = parse(&["kvm:tcg,rescue=on"], None).expect("a choice");
+        let rescue: Vec<_> = choice.candidates.iter().map(|c| c.rescue).collect();
+        assert_eq!(rescue, [Some(true), None]);
+        assert!(parse(&["kvm,kernel-irqchip=off"], None).is_ok());
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (option, part) in [
+            ("kmv", "did you mean 'kvm'?"),
+            ("kvm:tgc", "did you mean 'tcg'?"),
+            ("kvm:", "'' is not an engine"),
+            ("", "'' is not an engine"),
+            ("tcg,rescue=on", "no property 'rescue'"),
+            ("kvm,recsue=on", "did you mean 'rescue'?"),
+            ("kvm,rescue=maybe", "'on' or 'off'"),
+            ("kvm,kernel-irqchip=on", "in user space"),
+            ("tcg,thread=two", "'single' or 'multi'"),
+        ] {
+            let error = parse(&[option], None).expect_err(option);
+            assert!(error.contains(part), "{option}: {error}");
+        }
+        let both = parse(&["kvm"], Some("tcg")).expect_err("both");
+        assert!(both.contains("exclude each other"), "{both}");
+    }
+}
