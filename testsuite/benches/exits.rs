@@ -23,7 +23,7 @@ use testsuite::skip::skip;
 /// Exits of each kind, unless the user says how many.
 const COUNT: u32 = 200_000;
 /// The same where the processor is QEMU's.
-const NESTED_COUNT: u32 = 10_000;
+const NESTED_COUNT: u32 = 60_000;
 /// Far more than a run takes.
 const SOON: Duration = Duration::from_secs(300);
 const ROUNDS: usize = 5;
@@ -182,7 +182,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         (
             "loop",
             LOOP,
-            count.saturating_mul(if nested { 4096 } else { 1 }),
+            count.saturating_mul(if nested { 16_384 } else { 1 }),
         ),
     ];
     let mut files = Vec::new();
