@@ -10,7 +10,7 @@ use emu::arch::cpuid::CpuModel;
 use crate::accel_option::Choice;
 use crate::choose::TcgOnly;
 use crate::properties::{Properties, nearest};
-use crate::{gdb, stats};
+use crate::{gdb, stats, subcommand};
 
 /// A PC (i440FX/PIIX3) with two engines: --accel=tcg runs the guest on twin86's own x86 CPU,
 /// --accel=kvm on the processor. Without a guest (-kernel, a drive, -bios) it runs the guest that is
@@ -234,6 +234,11 @@ pub struct Options {
         help_heading = "Debugging"
     )]
     pub stats: Option<String>,
+    /// Write every access of the processor to the board, and every interrupt, to FILE.
+    ///
+    /// A line each, in one form from both engines; `twin86 diff-exits A B` compares two such files.
+    #[arg(long, value_name = "FILE", help_heading = "Debugging")]
+    pub trace_exits: Option<PathBuf>,
     /// Print the options with all their properties.
     #[arg(long, help_heading = "Help")]
     pub help_all: bool,
@@ -310,7 +315,8 @@ impl Options {
 
     /// The help text.
     pub fn help_text() -> String {
-        Self::command().render_help().to_string()
+        let help = Self::command().render_help();
+        format!("{help}\n{}", subcommand::list())
     }
 
     /// The help text with every option's properties.
@@ -568,6 +574,7 @@ impl Options {
             ("-snapshot", self.snapshot),
             ("-no-shutdown", self.no_shutdown),
             ("-rtc", self.rtc.is_some()),
+            ("--trace-exits", self.trace_exits.is_some()),
             ("-gdb", self.gdb.is_some()),
             ("-s", self.gdb_default),
             ("-monitor", self.monitor.iter().any(|given| given != "none")),

@@ -1,5 +1,6 @@
 //! The machine the options describe: board, what is plugged into it, firmware or kernel, console.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::thread;
@@ -79,6 +80,9 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     let long = config.cpu.has(Feature::Lm);
     let chosen = choose(&session.engines, session.tcg_only.as_ref())?;
     let mut machine = Machine::new(config, chosen.accel.as_ref())?;
+    if let Some(path) = &options.trace_exits {
+        trace_exits(&machine, path)?;
+    }
     stop_on_signals(machine.control())?;
     // However this function is left, they are disconnected then.
     let peers = connect(&machine, backends)?;
@@ -88,6 +92,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     };
     let outcome = machine.run();
     let counted = machine.stats();
+    let traced = machine.exits().end_trace();
     drop(machine);
     // The terminal is as it was, for what is printed after the run; of one that failed, too.
     drop(peers);
@@ -100,10 +105,19 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
     };
     written?;
+    if let (Some(path), Err(error)) = (&options.trace_exits, traced) {
+        return Err(RunError::file(path, error.to_string()));
+    }
     if let Some(stub) = stub {
         stub.finish(status);
     }
     Ok(status)
+}
+
+/// Has a machine's exits written to a file.
+fn trace_exits(machine: &Machine, path: &Path) -> Result<(), RunError> {
+    let traced = File::create(path).and_then(|file| machine.exits().trace(file));
+    traced.map_err(|error| RunError::file(path, error.to_string()))
 }
 
 fn gdb_stub(

@@ -18,7 +18,7 @@ use crate::embedded::{self, EmbeddedError, Report};
 use crate::machine::{Outcome, VmError};
 use crate::properties::{PropertyError, nearest};
 use crate::trace::{Items, Log};
-use crate::{device_option, guest, pc, stats};
+use crate::{device_option, flow, guest, pc, stats};
 
 /// Why the program ends with status 1.
 #[derive(Debug, thiserror::Error)]
@@ -324,21 +324,20 @@ fn compare(
         again = embedded::run(run, &Tcg, unavailable, Box::new(io::sink()))?;
         &again
     };
-    match embedded::divergence(&tcg.exits, &kvm.exits) {
-        None => {
-            let count = embedded::comparable(&tcg.exits).len();
+    match flow::compare_built_in(&tcg.exits, &kvm.exits) {
+        Ok(count) => {
             say(&format!(
                 "== tcg and kvm agree: {count} exits, timed reads masked"
             ))?;
             Ok(true)
         }
-        Some(found) => {
+        Err(found) => {
             say(&format!("== tcg and kvm part at exit {}:", found.at))?;
             for exit in &found.before {
                 say(&format!("  both: {exit}"))?;
             }
             for (name, exit) in [("tcg", found.a), ("kvm", found.b)] {
-                let text = exit.map_or("ended".to_string(), |exit| exit.to_string());
+                let text = exit.map_or("ended".to_string(), |(_, exit)| exit.to_string());
                 say(&format!("   {name}: {text}"))?;
             }
             Ok(false)
