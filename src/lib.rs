@@ -24,6 +24,7 @@ pub mod monitor;
 pub mod pc;
 pub mod properties;
 pub mod run;
+pub mod signals;
 pub mod socket;
 pub mod stats;
 pub mod subcommand;

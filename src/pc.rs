@@ -1,17 +1,13 @@
 //! The machine the options describe: board, what is plugged into it, firmware or kernel, console.
 
 use std::fs::File;
-use std::io;
 use std::path::Path;
-use std::thread;
 
 use devices::acpi;
 use devices::backend::drive::Drive;
 use devices::board::BoardOptions;
 use devices::board::firmware::description;
 use emu::arch::cpuid::Feature;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::backends::outbox::Outbox;
 use crate::backends::source::Source;
@@ -21,13 +17,12 @@ use crate::choose::choose;
 use crate::cli::{CliError, Options};
 use crate::console::Console;
 use crate::console::terminal::Raw;
-use crate::control::Control;
 use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome};
 use crate::run::{RunError, Session};
 use crate::socket::Place;
-use crate::{calendar, drives, firmware_options, gdb};
+use crate::{calendar, drives, firmware_options, gdb, signals};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
 const DEBUGCON: u16 = 0x402;
@@ -83,7 +78,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     if let Some(path) = &options.trace_exits {
         trace_exits(&machine, path)?;
     }
-    stop_on_signals(machine.control())?;
+    signals::serve(machine.control())?;
     // However this function is left, they are disconnected then.
     let peers = connect(&machine, backends)?;
     let stub = match gdb {
@@ -306,17 +301,4 @@ fn connect(machine: &Machine, backends: Backends) -> Result<Peers, RunError> {
         source.start(&backend.label, Box::new(console))?;
     }
     Ok(peers)
-}
-
-/// Signals that end programs end the run, so that the terminal is put back and images are whole.
-fn stop_on_signals(control: Control) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
-    let thread = thread::Builder::new().name("signals".into());
-    let wait = move || {
-        for signal in signals.forever() {
-            tracing::warn!(target: "machine", "terminating on signal {signal}");
-            control.quit();
-        }
-    };
-    thread.spawn(wait).map(drop)
 }
