@@ -17,6 +17,7 @@ use crate::exits::{Exit, ExitKind};
 use crate::guest;
 use crate::machine::{Machine, MachineConfig, Outcome, VmError, timed};
 use crate::stats::RunStats;
+use crate::switch_option::SwitchAt;
 
 /// Port and size of the debug-exit device the guest ends through.
 const DEBUG_EXIT: (u16, u16) = (0x501, 4);
@@ -41,6 +42,8 @@ pub struct Run {
     pub observer: Option<MakeObserver>,
     /// When a run that has not ended is stopped.
     pub limit: Duration,
+    /// Where the machine moves to another engine.
+    pub switches: Vec<SwitchAt>,
 }
 
 /// What a run of the guest left.
@@ -53,8 +56,10 @@ pub struct Report {
     pub exits: Vec<Exit>,
     /// How long it took.
     pub took: Duration,
-    /// What it counted.
-    pub stats: RunStats,
+    /// What it counted, on each engine that ran it.
+    pub stats: Vec<RunStats>,
+    /// How often it moved to another engine.
+    pub switches: u64,
 }
 
 impl Report {
@@ -117,6 +122,20 @@ pub fn run(
     unavailable: u64,
     output: Box<dyn Write + Send>,
 ) -> Result<Report, EmbeddedError> {
+    run_on(run, accel, &[], unavailable, output)
+}
+
+/// Runs the guest as [`run`] does; it moves to other engines as `run.switches` say.
+///
+/// # Errors
+/// If this build has no guest, or the machine fails on the host side.
+pub fn run_on(
+    run: &Run,
+    accel: &dyn Accel,
+    others: &[&dyn Accel],
+    unavailable: u64,
+    output: Box<dyn Write + Send>,
+) -> Result<Report, EmbeddedError> {
     let bios = guest::image_with(run.parts, unavailable).ok_or(EmbeddedError::Absent)?;
     let kept = Arc::new(Mutex::new(Vec::new()));
     let tee = Tee {
@@ -128,6 +147,7 @@ pub fn run(
         icount: run.icount,
         no_reboot: true,
         observer: run.observer.clone(),
+        switches: run.switches.clone(),
         ..MachineConfig::new(
             BoardOptions {
                 ram: run.memory,
@@ -144,13 +164,13 @@ pub fn run(
             run.cpu.clone(),
         )
     };
-    let mut machine = Machine::new(config, accel)?;
+    let mut machine = Machine::with_engines(config, accel, others)?;
     machine.exits().record();
     let control = machine.control();
     let (outcome, took) = timed(|| within(run.limit, &control, || machine.run()));
     let outcome = outcome?;
     let exits = machine.exits().take_record();
-    let stats = machine.stats();
+    let (stats, switches) = (machine.stats(), machine.switches());
     let serial = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if outcome == Outcome::Stopped {
         return Err(EmbeddedError::Hung {
@@ -165,6 +185,7 @@ pub fn run(
         exits,
         took,
         stats,
+        switches,
     })
 }
 

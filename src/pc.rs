@@ -16,7 +16,7 @@ use crate::backends::outbox::Outbox;
 use crate::backends::source::Source;
 use crate::backends::{Backends, User};
 use crate::boot::start::Request;
-use crate::choose::choose;
+use crate::choose::{choose, choose_pair};
 use crate::cli::{CliError, Options};
 use crate::console::Console;
 use crate::console::terminal::Raw;
@@ -73,12 +73,11 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         no_shutdown: options.no_shutdown,
         paused: options.paused,
         boot,
-        observer: session.observer,
-        ..MachineConfig::new(board, parts, session.cpu)
+        observer: session.observer.clone(),
+        ..MachineConfig::new(board, parts, session.cpu.clone())
     };
     let long = config.cpu.has(Feature::Lm);
-    let chosen = choose(&session.engines, session.tcg_only.as_ref())?;
-    let mut machine = Machine::new(config, chosen.accel.as_ref())?;
+    let mut machine = machine(config, &session)?;
     stop_on_signals(machine.control())?;
     // However this function is left, they are disconnected then.
     let peers = connect(&machine, backends)?;
@@ -92,7 +91,7 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
     // The terminal is as it was, for what is printed after the run; of one that failed, too.
     drop(peers);
     let written = match &session.stats {
-        Some(output) => output.write(&[counted]),
+        Some(output) => output.write(&counted),
         None => Ok(()),
     };
     let status = match outcome? {
@@ -104,6 +103,23 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         stub.finish(status);
     }
     Ok(status)
+}
+
+/// The machine on the engine that was chosen, or on two.
+fn machine(config: MachineConfig, session: &Session) -> Result<Machine, RunError> {
+    let tcg_only = session.tcg_only.as_ref();
+    if !session.switches.are_planned() {
+        let chosen = choose(&session.engines, tcg_only)?;
+        return Ok(Machine::new(config, &*chosen.accel)?);
+    }
+    let pair = choose_pair(&session.engines, tcg_only)?;
+    session.switches.check(pair.first.candidate.engine)?;
+    let config = MachineConfig {
+        switches: session.switches.moves.clone(),
+        ..config
+    };
+    let machine = Machine::with_engines(config, &*pair.first.accel, &[&*pair.other]);
+    Ok(machine?)
 }
 
 fn gdb_stub(

@@ -89,9 +89,21 @@ impl Table<'_> {
         self.0.iter().map(of).collect()
     }
 
-    /// The rows of exits; empty if there was none.
+    /// The rows of exits, with the engines' names where there are several; empty if there was none.
     pub fn exits(&self) -> String {
-        self.exits_at(NAMES)
+        let rows = self.exits_at(NAMES);
+        if self.0.len() < 2 || rows.is_empty() {
+            return rows;
+        }
+        self.header(NAMES) + &rows
+    }
+
+    fn header(&self, width: usize) -> String {
+        let mut line = format!("{:<width$} {:<6}", "exits", "");
+        for run in self.0 {
+            let _ = write!(line, " {:>14}", run.engine);
+        }
+        line + "\n"
     }
 
     fn exits_at(&self, width: usize) -> String {
@@ -126,11 +138,7 @@ impl fmt::Display for Table<'_> {
         let kernel = self.counts(RunStats::kernel);
         let names = rescued.iter().chain(&kernel).flat_map(BTreeMap::keys);
         let width = names.map(String::len).fold(NAMES, usize::max);
-        write!(f, "{:<width$} {:<6}", "exits", "")?;
-        for run in self.0 {
-            write!(f, " {:>14}", run.engine)?;
-        }
-        writeln!(f)?;
+        f.write_str(&self.header(width))?;
         f.write_str(&self.exits_at(width))?;
         let instructions = self.counts(|run| run.counters.instructions);
         f.write_str(&row(width, "instructions", "", &instructions))?;

@@ -34,6 +34,7 @@ fn all_parts() -> Run {
         icount: None,
         observer: None,
         limit: embedded::LIMIT,
+        switches: Vec::new(),
     }
 }
 
