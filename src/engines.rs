@@ -107,8 +107,8 @@ struct Held {
     /// What was counted in its stays that are over.
     exits: BTreeMap<ExitKind, u64>,
     time: Duration,
-    /// It has run the machine.
-    used: bool,
+    /// How often the machine has come here.
+    stays: u64,
 }
 
 impl Held {
@@ -119,7 +119,7 @@ impl Held {
             vcpu,
             exits: BTreeMap::new(),
             time: Duration::ZERO,
-            used: false,
+            stays: 0,
         }
     }
 
@@ -157,7 +157,7 @@ impl Engines {
         config: VmConfig,
     ) -> Self {
         let mut first = Held::new(name, vm, vcpu);
-        first.used = true;
+        first.stays = 1;
         Self {
             all: vec![first],
             current: 0,
@@ -301,7 +301,7 @@ impl Machine {
             return Err(SwitchError::State { engine, fields });
         }
         held.vcpu.set_debug(&points)?;
-        held.used = true;
+        held.stays += 1;
         let instructions = held.instructions();
         self.engines.since = Since {
             exits: shared.exits.counts(),
@@ -341,9 +341,10 @@ impl Machine {
         let (exits, time) = self.stay();
         let current = self.engines.current;
         let all = self.engines.all.iter_mut().enumerate();
-        let used = all.filter(|(_, held)| held.used).map(|(at, held)| {
+        let used = all.filter(|(_, held)| held.stays != 0).map(|(at, held)| {
             let mut stats = RunStats {
                 engine: held.name,
+                stays: held.stays,
                 time: held.time,
                 exits: held.exits.clone(),
                 counters: held.vcpu.counters(),

@@ -35,6 +35,8 @@ const UNSEEN: &[(&str, Option<&str>)] = &[
 pub struct RunStats {
     /// The engine's name.
     pub engine: &'static str,
+    /// How often the machine has come to the engine; once for one that is never left.
+    pub stays: u64,
     /// Guest time that passed.
     pub time: Duration,
     /// Exits that the machine saw.
@@ -144,6 +146,10 @@ impl fmt::Display for Table<'_> {
         f.write_str(&row(width, "instructions", "", &instructions))?;
         let milliseconds = self.counts(|run| u64::try_from(run.time.as_millis()).ok());
         f.write_str(&row(width, "guest time", "ms", &milliseconds))?;
+        if self.0.iter().any(|run| run.stays > 1) {
+            let stays = self.counts(|run| Some(run.stays));
+            f.write_str(&row(width, "stays", "", &stays))?;
+        }
         f.write_str(&named_rows(width, "rescue", &rescued))?;
         f.write_str(&named_rows(width, "kernel", &kernel))?;
         writeln!(f, "not counted: {}", self.unknown())
@@ -171,8 +177,9 @@ impl RunStats {
         });
         let exits: Vec<String> = seen.into_iter().chain(unseen).collect();
         format!(
-            "{{\"engine\":\"{}\",\"guest_seconds\":{:.6},\"instructions\":{},\"exits\":{{{}}},\"rescued\":{},\"kernel\":{}}}",
+            "{{\"engine\":\"{}\",\"stays\":{},\"guest_seconds\":{:.6},\"instructions\":{},\"exits\":{{{}}},\"rescued\":{},\"kernel\":{}}}",
             self.engine,
+            self.stays,
             self.time.as_secs_f64(),
             or_null(self.counters.instructions),
             exits.join(","),
@@ -264,6 +271,7 @@ mod tests {
     fn runs() -> [RunStats; 2] {
         let tcg = RunStats {
             engine: "tcg",
+            stays: 1,
             time: Duration::from_millis(1500),
             exits: [(ExitKind::In, 3), (ExitKind::Halt, 1)].into(),
             counters: Counters {
@@ -274,6 +282,7 @@ mod tests {
         let kernel = [("exits", 12), ("irq_window_exits", 2), ("nothing", 0)];
         let kvm = RunStats {
             engine: "kvm",
+            stays: 2,
             exits: [(ExitKind::In, 4)].into(),
             counters: Counters {
                 instructions: None,
@@ -303,6 +312,7 @@ mod tests {
             "PENDING_INTERRUPT - 2",
             "instructions 1000 -",
             "guest time ms 1500 1500",
+            "stays 1 2",
             "FLD1 rescue - 5",
             "exits kernel - 12",
             "irq_window_exits kernel - 2",
@@ -316,7 +326,7 @@ mod tests {
     fn json_says_null_for_what_is_unknown() {
         let json = Table(&runs()).json();
         for part in [
-            r#"{"runs":[{"engine":"tcg","guest_seconds":1.500000,"instructions":1000,"#,
+            r#"{"runs":[{"engine":"tcg","stays":1,"guest_seconds":1.500000,"instructions":1000,"#,
             r#""IO_INSTRUCTION in":3,"IO_INSTRUCTION out":0,"#,
             r#""PENDING_INTERRUPT":null"#,
             r#""PENDING_INTERRUPT":2"#,

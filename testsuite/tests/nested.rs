@@ -4,9 +4,10 @@ use std::any::Any;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
-use testsuite::boot::{BOOT, Kernel, Known, Running, apart};
+use testsuite::boot::{BOOT, Kernel, Known, PROMPT, Running, apart};
 use testsuite::nested::{Nested, RESET};
 use testsuite::skip::skip;
 use twin86::guest::PARTS;
@@ -228,6 +229,75 @@ fn i686_kernel() {
     linux(Kernel::I686);
     let why = "QEMU's software CPU sets A in PDPTEs, where KVM wants 0: MOV to CR4 faults";
     skip("whole-cpu", &format_args!("686-pae kernel: {why}"));
+}
+
+/// The sum of `seq 1 30000`, as coreutils have it.
+const SUM: &str = "5bc81dbc42fe0b86fd1c103f37dfa3de5bd7e8a1767fd1bd4a2471aa8be7a06e  -";
+
+/// A kernel that is moved from KVM to tcg and back at ten points of its boot, and later.
+#[test]
+fn a_boot_goes_on_wherever_it_is_moved() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let guests = nested.guests();
+    let points = (1..=10).map(|n| format!("exits={},insns=4M", n * 3000));
+    let plan = points.collect::<Vec<_>>().join(",");
+    let machine = guests.machine().kernel(Kernel::Cloud, "");
+    let machine = machine.args(["--stats", "--accel-switch-at", &plan]);
+    nested.start(&machine);
+    nested.boot();
+    let said = nested.succeed("seq 1 30000 | sha256sum", SOON);
+    assert!(said.contains(SUM), "{said}");
+    nested.succeed("guest-check signals && guest-check math", SOON);
+    nested.paste(b"poweroff -f\n");
+    nested.wait_for("Power down", SOON);
+    assert_eq!(nested.ended(SOON), 0);
+    let said = nested.said();
+    let line = |begin: &str| {
+        let line = said.lines().rfind(|line| line.starts_with(begin));
+        let line = line.unwrap_or_else(|| panic!("no {begin} in\n{said}"));
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(line("exits "), ["exits", "kvm", "tcg"]);
+    assert_eq!(line("stays "), ["stays", "11", "10"]);
+    let counted = line("instructions ");
+    let on_tcg: u64 = counted[2].parse().expect("a count");
+    assert!((40_000_000..200_000_000).contains(&on_tcg), "{counted:?}");
+    assert!(!said.contains(" rescue "), "{said}");
+}
+
+/// Programs compute while the monitor moves the machine below them.
+#[test]
+fn programs_do_not_notice_moves_by_the_monitor() {
+    const MONITOR: &str = "(twin86) ";
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let guests = nested.guests();
+    let machine = guests.machine().kernel(Kernel::Cloud, "");
+    let machine = machine.args(["-serial", "none", "-nographic"]);
+    nested.start(&machine);
+    nested.boot();
+    nested.paste(b"(seq 1 30000 | sha256sum; guest-check math) & \n");
+    nested.wait_for(PROMPT, SOON);
+    nested.paste(b"\x01c");
+    nested.wait_for(MONITOR, SOON);
+    for engine in ["tcg", "kvm"].into_iter().cycle().take(20) {
+        nested.paste(format!("accel_set {engine}\n").as_bytes());
+        nested.wait_for(MONITOR, SOON);
+        thread::sleep(Duration::from_millis(200));
+    }
+    nested.paste(b"info accel\n");
+    nested.wait_for("accelerator: kvm (switches: 20)", SOON);
+    nested.paste(b"\x01c");
+    nested.wait_for(SUM, SOON);
+    nested.wait_for("check: math ok", SOON);
+    nested.paste(b"poweroff -f\n");
+    nested.wait_for("Power down", SOON);
+    assert_eq!(nested.ended(SOON), 0);
 }
 
 /// SeaBIOS's own log, once it finds nothing to boot.
