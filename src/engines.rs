@@ -285,6 +285,7 @@ impl Machine {
         let shared = Arc::clone(&self.shared);
         self.engines.current = to;
         let points = self.engines.points.clone();
+        let amd = self.engines.config.cpu.amd();
         let held = self.engines.now();
         let reach = Reach {
             vm: Arc::clone(&held.vm),
@@ -295,7 +296,7 @@ impl Machine {
         shared.show_map().map_err(Box::new)?;
         held.vcpu.set_state(state)?;
         let taken = held.vcpu.state()?;
-        let fields = differences(state, &taken);
+        let fields = differences(state, &taken, amd);
         if !fields.is_empty() {
             let engine = held.name;
             return Err(SwitchError::State { engine, fields });
@@ -402,12 +403,18 @@ impl Machine {
 }
 
 /// The fields in which a state that was set differs from what is read back.
-fn differences(set: &CpuState, taken: &CpuState) -> Vec<String> {
+fn differences(set: &CpuState, taken: &CpuState, amd: bool) -> Vec<String> {
+    let mut taken = taken.clone();
     // What a counter at another rate is ahead is not the same a moment later.
-    let tsc_offset = set.tsc_offset;
-    let taken = CpuState {
-        tsc_offset,
-        ..taken.clone()
-    };
+    taken.tsc_offset = set.tsc_offset;
+    if amd {
+        // KVM drops the upper halves of an AMD processor's, which has no SYSENTER in long mode.
+        for (set, taken) in [
+            (set.msrs.sysenter_esp, &mut taken.msrs.sysenter_esp),
+            (set.msrs.sysenter_eip, &mut taken.msrs.sysenter_eip),
+        ] {
+            *taken |= set & !u64::from(u32::MAX);
+        }
+    }
     set.clone().canonical().differences(&taken)
 }
