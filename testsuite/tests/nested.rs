@@ -157,6 +157,24 @@ fn the_built_in_guest_passes_and_agrees_with_tcg() {
     }
 }
 
+/// In every mode there is, at points that have nothing to do with what runs.
+#[test]
+fn the_built_in_guest_passes_wherever_it_is_moved() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let parts = parts();
+    let points: Vec<String> = (1..100).map(|n| format!("exits={}", 31 * n)).collect();
+    let (names, plan) = (parts.join(","), points.join(","));
+    let line = format!("twin86 --accel=kvm --parts={names} --accel-switch-at={plan}");
+    let said = nested.succeed(&line, SOON);
+    let ok = format!("result: {} ok, 0 failed, 0 skipped", parts.len());
+    assert!(
+        said.contains(&ok) && said.contains(", 99 switches"),
+        "{said}"
+    );
+}
+
 /// An exit from virtual-8086 mode resets the outer machine, which is not the program's fault; this
 /// part seldom has one there.
 #[test]
