@@ -19,6 +19,14 @@ impl Engine {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Tcg, Self::Kvm];
 
+    /// The one that is not this.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Tcg => Self::Kvm,
+            Self::Kvm => Self::Tcg,
+        }
+    }
+
     /// As `-accel` names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -60,6 +68,27 @@ impl Candidate {
     /// broken would look whole.
     pub fn rescues(&self) -> bool {
         self.rescue == Some(true)
+    }
+
+    /// One engine with its properties, as `option` takes it.
+    ///
+    /// # Errors
+    /// If there is no such engine or property.
+    pub fn parse(option: &'static str, given: &str) -> Result<Self, CliError> {
+        let usage = |error| CliError::Usage(format!("{option} {given}: {error}"));
+        let properties = Properties::parse(given).map_err(usage)?;
+        let name = properties.head().unwrap_or_default();
+        let names = Engine::ALL.map(Engine::name);
+        let engine = Engine::ALL.into_iter().find(|engine| engine.name() == name);
+        let engine = engine.ok_or_else(|| one_of(option, name, &names, "an engine"))?;
+        let known: &[&str] = match engine {
+            Engine::Tcg => &[],
+            Engine::Kvm => &["rescue"],
+        };
+        properties.only(known).map_err(usage)?;
+        let rescue = properties.get("rescue");
+        let rescue = rescue.map(|given| switch("rescue=", given)).transpose()?;
+        Ok(Self { engine, rescue })
     }
 
     /// An engine as it is without properties.

@@ -52,6 +52,41 @@ pub fn choose(choice: &Choice, tcg_only: Option<&TcgOnly>) -> Result<Chosen, Run
     Err(RunError::NoEngine)
 }
 
+/// Two engines, opened: a machine moves between them.
+pub struct Pair {
+    /// What it begins on.
+    pub first: Chosen,
+    /// The other one.
+    pub other: Box<dyn Accel>,
+}
+
+/// Opens the first engine that works and is good, and the other one, with what the choice says of it.
+///
+/// # Errors
+/// If one of them does not work.
+pub fn choose_pair(choice: &Choice, tcg_only: Option<&TcgOnly>) -> Result<Pair, RunError> {
+    if let Some(needed) = tcg_only {
+        return Err(RunError::NeedsTcg(needed.clone()));
+    }
+    let first = choose(choice, None)?;
+    let engine = first.candidate.engine.other();
+    let named = choice.candidates.iter().find(|c| c.engine == engine);
+    let other = open_named(named.copied().unwrap_or(Candidate::plain(engine)));
+    let other = other.map_err(|source| RunError::OtherEngine {
+        engine: engine.name(),
+        source: Box::new(source),
+    })?;
+    Ok(Pair { first, other })
+}
+
+/// Opens an engine that was named alone: a KVM may be partial, with a warning.
+///
+/// # Errors
+/// If it is not there, or broken.
+pub fn open_named(candidate: Candidate) -> Result<Box<dyn Accel>, RunError> {
+    Ok(try_one(candidate, None, true)?.0)
+}
+
 /// Opens a candidate if it is good; what to say of it.
 fn try_one(
     candidate: Candidate,

@@ -10,6 +10,7 @@ use emu::arch::cpuid::CpuModel;
 use crate::accel_option::Choice;
 use crate::choose::TcgOnly;
 use crate::properties::{Properties, nearest};
+use crate::switch_option::Switches;
 use crate::{gdb, stats, subcommand};
 
 /// A PC (i440FX/PIIX3) with two engines: --accel=tcg runs the guest on twin86's own x86 CPU,
@@ -30,6 +31,14 @@ pub struct Options {
     /// KVM cannot; kernel-irqchip=off. tcg: thread=single|multi makes no difference.
     #[arg(long, value_name = "ENGINE,...", help_heading = "CPU")]
     pub accel: Vec<String>,
+    /// Move the machine to the other engine where it says: exits=N, the N-th access to the board, insns=N,
+    /// after N instructions on tcg; or `monitor`: when its command accel_set does.
+    ///
+    /// May be a list and given again, for one move after the other; `:tcg` or `:kvm` behind one says where to.
+    /// The guest sees a processor that both engines can run. -accel names the engine to begin with, and
+    /// -accel again properties of the other.
+    #[arg(long, value_name = "exits=N,...", help_heading = "CPU")]
+    pub accel_switch_at: Vec<String>,
     /// Machine type; pc (i440FX + PIIX3) is the only one.
     #[arg(
         long = "M",
@@ -461,7 +470,16 @@ impl Options {
         Choice::parse(&self.accel, of_machine.get("accel"))
     }
 
-    /// The first option that only the software CPU can serve.
+    /// Where the machine moves to another engine.
+    ///
+    /// # Errors
+    /// If `--accel-switch-at` says something else.
+    pub fn switches(&self) -> Result<Switches, CliError> {
+        Switches::parse(&self.accel_switch_at)
+    }
+
+    /// The first option that only the software CPU can serve. Where the machine moves between
+    /// engines, `-d` logs what is run by that one.
     ///
     /// # Errors
     /// If a log item does not exist.
@@ -473,6 +491,9 @@ impl Options {
             }));
         }
         let items = self.log_items()?;
+        if !self.accel_switch_at.is_empty() {
+            return Ok(None);
+        }
         let item = items.iter().find(|item| TCG_ITEMS.contains(item));
         Ok(item.map(|item| TcgOnly {
             option: format!("-d {item}"),

@@ -16,6 +16,7 @@ use crate::exits::Exit;
 use crate::guest;
 use crate::machine::{Machine, MachineConfig, Outcome, VmError, timed};
 use crate::stats::RunStats;
+use crate::switch_option::SwitchAt;
 
 /// Port and size of the debug-exit device the guest ends through.
 const DEBUG_EXIT: (u16, u16) = (0x501, 4);
@@ -40,6 +41,8 @@ pub struct Run {
     pub observer: Option<MakeObserver>,
     /// When a run that has not ended is stopped.
     pub limit: Duration,
+    /// Where the machine moves to another engine.
+    pub switches: Vec<SwitchAt>,
 }
 
 /// What a run of the guest left.
@@ -52,8 +55,10 @@ pub struct Report {
     pub exits: Vec<Exit>,
     /// How long it took.
     pub took: Duration,
-    /// What it counted.
-    pub stats: RunStats,
+    /// What it counted, on each engine that ran it.
+    pub stats: Vec<RunStats>,
+    /// How often it moved to another engine.
+    pub switches: u64,
 }
 
 impl Report {
@@ -116,6 +121,20 @@ pub fn run(
     unavailable: u64,
     output: Box<dyn Write + Send>,
 ) -> Result<Report, EmbeddedError> {
+    run_on(run, accel, &[], unavailable, output)
+}
+
+/// Runs the guest as [`run`] does; it moves to other engines as `run.switches` say.
+///
+/// # Errors
+/// If this build has no guest, or the machine fails on the host side.
+pub fn run_on(
+    run: &Run,
+    accel: &dyn Accel,
+    others: &[&dyn Accel],
+    unavailable: u64,
+    output: Box<dyn Write + Send>,
+) -> Result<Report, EmbeddedError> {
     let bios = guest::image_with(run.parts, unavailable).ok_or(EmbeddedError::Absent)?;
     let kept = Arc::new(Mutex::new(Vec::new()));
     let tee = Tee {
@@ -127,6 +146,7 @@ pub fn run(
         icount: run.icount,
         no_reboot: true,
         observer: run.observer.clone(),
+        switches: run.switches.clone(),
         ..MachineConfig::new(
             BoardOptions {
                 ram: run.memory,
@@ -143,13 +163,13 @@ pub fn run(
             run.cpu.clone(),
         )
     };
-    let mut machine = Machine::new(config, accel)?;
+    let mut machine = Machine::with_engines(config, accel, others)?;
     machine.exits().record();
     let control = machine.control();
     let (outcome, took) = timed(|| within(run.limit, &control, || machine.run()));
     let outcome = outcome?;
     let exits = machine.exits().take_record();
-    let stats = machine.stats();
+    let (stats, switches) = (machine.stats(), machine.switches());
     let serial = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if outcome == Outcome::Stopped {
         return Err(EmbeddedError::Hung {
@@ -164,6 +184,7 @@ pub fn run(
         exits,
         took,
         stats,
+        switches,
     })
 }
 

@@ -158,6 +158,8 @@ pub struct Exits {
     /// There is a record or a trace.
     recording: AtomicBool,
     record: Mutex<Record>,
+    /// The access at which the processor is to stop, counted from 1; 0 for none.
+    stop_at: AtomicU64,
 }
 
 /// Where exits are kept.
@@ -237,6 +239,29 @@ impl Exits {
             .into_iter()
             .filter(|&(_, count)| count != 0)
             .collect()
+    }
+
+    /// How often the processor has reached for the board: what both engines count alike.
+    pub fn accesses(&self) -> u64 {
+        let kinds = [
+            ExitKind::In,
+            ExitKind::Out,
+            ExitKind::MmioRead,
+            ExitKind::MmioWrite,
+        ];
+        let count = |kind: ExitKind| self.counts[kind as usize].load(Ordering::Relaxed);
+        kinds.into_iter().map(count).sum()
+    }
+
+    /// The processor is to stop at this access.
+    pub(crate) fn stop_at_access(&self, count: u64) {
+        self.stop_at.store(count, Ordering::Relaxed);
+    }
+
+    /// Whether it is to stop now.
+    pub(crate) fn stops_here(&self) -> bool {
+        let at = self.stop_at.load(Ordering::Relaxed);
+        at != 0 && self.accesses() >= at
     }
 
     /// How often each vector was acknowledged.

@@ -2,20 +2,21 @@
 //! images are whole; SIGTSTP stops the guest's time with the program.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::emulate_default_handler;
 
-use crate::console::terminal;
+use crate::console::terminal::Terminal;
 use crate::control::Control;
 
 /// Serves signals from now on, in a thread of its own.
 ///
 /// # Errors
 /// If the host refuses.
-pub fn serve(control: Control) -> io::Result<()> {
+pub fn serve(control: Control, terminal: Arc<Terminal>) -> io::Result<()> {
     let served = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGCONT];
     let mut signals = Signals::new(served)?;
     let thread = thread::Builder::new().name("signals".into());
@@ -24,11 +25,13 @@ pub fn serve(control: Control) -> io::Result<()> {
             match signal {
                 SIGTSTP => {
                     // Between two instructions; before and after the run there is no time to stop.
-                    let stopped = control.ask(|machine| machine.without_time(stop));
-                    stopped.unwrap_or_else(stop);
+                    let shared = Arc::clone(&terminal);
+                    let stopped =
+                        control.ask(move |machine| machine.without_time(|| stop(&shared)));
+                    stopped.unwrap_or_else(|| stop(&terminal));
                 }
                 // The shell has had the terminal.
-                SIGCONT => terminal::take_again(),
+                SIGCONT => terminal.take_again(),
                 _ => {
                     tracing::warn!(target: "machine", "terminating on signal {signal}");
                     control.quit();
@@ -40,10 +43,10 @@ pub fn serve(control: Control) -> io::Result<()> {
 }
 
 /// Stops the program, until SIGCONT.
-fn stop() {
-    terminal::give_back();
+fn stop(terminal: &Terminal) {
+    terminal.give_back();
     if let Err(error) = emulate_default_handler(SIGTSTP) {
         tracing::warn!(target: "machine", %error, "cannot stop");
     }
-    terminal::take_again();
+    terminal.take_again();
 }

@@ -98,6 +98,17 @@ pub trait Accel: Send + Sync {
     fn partial(&self) -> bool {
         false
     }
+    /// A processor model as guests of this engine see it: without the features it cannot run.
+    ///
+    /// # Errors
+    /// If the host refuses to say.
+    fn shown(&self, model: &CpuModel) -> Result<CpuModel, AccelError> {
+        Ok(model.clone())
+    }
+    /// The rate of the guest's time-stamp counter in Hz, where this engine has no choice.
+    fn tsc_hz(&self) -> Option<u64> {
+        None
+    }
     /// Creates an empty virtual machine.
     ///
     /// # Errors
@@ -150,6 +161,19 @@ pub trait Vcpu: Send {
     /// # Errors
     /// If the host refuses.
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError>;
+    /// The whole state, for another engine to go on with. What this one remembers of it, or has yet to
+    /// tell (pages written), is settled; it runs again only after [`Vcpu::set_state`].
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn leave(&mut self) -> Result<CpuState, AccelError> {
+        self.state()
+    }
+    /// Makes [`Vcpu::run`] return [`VcpuExit::Kicked`], once, when `count` more instructions have
+    /// retired; false if the engine cannot count them.
+    fn stop_after(&mut self, _count: u64) -> bool {
+        false
+    }
     /// Sets what [`Vcpu::run`] shall stop at for a debugger, in place of what was set before. To be
     /// called last before the guest goes on: a breakpoint where it stands now is passed once. What
     /// counts as a step, and what as an access, is said in [`emu::engine::debugger`].

@@ -35,6 +35,7 @@ fn all_parts() -> Run {
         icount: None,
         observer: None,
         limit: embedded::LIMIT,
+        switches: Vec::new(),
     }
 }
 

@@ -4,9 +4,10 @@ use std::any::Any;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
-use testsuite::boot::{BOOT, Kernel, Known, Running, apart};
+use testsuite::boot::{BOOT, Kernel, Known, PROMPT, Running, apart};
 use testsuite::nested::{Nested, RESET};
 use testsuite::skip::skip;
 use twin86::guest::PARTS;
@@ -156,6 +157,24 @@ fn the_built_in_guest_passes_and_agrees_with_tcg() {
     }
 }
 
+/// In every mode there is, at points that have nothing to do with what runs.
+#[test]
+fn the_built_in_guest_passes_wherever_it_is_moved() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let parts = parts();
+    let points: Vec<String> = (1..100).map(|n| format!("exits={}", 31 * n)).collect();
+    let (names, plan) = (parts.join(","), points.join(","));
+    let line = format!("twin86 --accel=kvm --parts={names} --accel-switch-at={plan}");
+    let said = nested.succeed(&line, SOON);
+    let ok = format!("result: {} ok, 0 failed, 0 skipped", parts.len());
+    assert!(
+        said.contains(&ok) && said.contains(", 99 switches"),
+        "{said}"
+    );
+}
+
 /// An exit from virtual-8086 mode resets the outer machine, which is not the program's fault; this
 /// part seldom has one there.
 #[test]
@@ -228,6 +247,92 @@ fn i686_kernel() {
     linux(Kernel::I686);
     let why = "QEMU's software CPU sets A in PDPTEs, where KVM wants 0: MOV to CR4 faults";
     skip("whole-cpu", &format_args!("686-pae kernel: {why}"));
+}
+
+/// What `seq 1 N | sha256sum` says, by coreutils.
+const SUM_30000: &str = "5bc81dbc42fe0b86fd1c103f37dfa3de5bd7e8a1767fd1bd4a2471aa8be7a06e  -";
+/// The same, of more.
+const SUM_100000: &str = "b2bc7d3f8b652d2ec96865b68ad8f80e22cca174abe1aed7889e242a747d590f  -";
+
+/// Accesses to the board: of the firmware, the kernel's early ones, those of its console until the shell.
+const POINTS: [u32; 10] = [
+    20_000, 60_000, 70_000, 76_000, 82_000, 88_000, 94_000, 100_000, 106_000, 112_000,
+];
+
+/// A kernel that is moved from KVM to tcg and back at ten points of its boot.
+#[test]
+fn a_boot_goes_on_wherever_it_is_moved() {
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let guests = nested.guests();
+    let plan = POINTS
+        .map(|exits| format!("exits={exits},insns=4M"))
+        .join(",");
+    let machine = guests.machine().kernel(Kernel::Cloud, "");
+    let machine = machine.args(["--stats", "--accel-switch-at", &plan]);
+    nested.start(&machine);
+    nested.boot();
+    let said = nested.succeed("seq 1 30000 | sha256sum", SOON);
+    assert!(said.contains(SUM_30000), "{said}");
+    nested.succeed("guest-check signals && guest-check math", SOON);
+    nested.paste(b"poweroff -f\n");
+    nested.wait_for("Power down", SOON);
+    assert_eq!(nested.ended(SOON), 0);
+    let said = nested.said();
+    let line = |begin: &str| {
+        let line = said.lines().rfind(|line| line.starts_with(begin));
+        let line = line.unwrap_or_else(|| panic!("no {begin} in\n{said}"));
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(line("exits "), ["exits", "kvm", "tcg"]);
+    assert_eq!(line("stays "), ["stays", "11", "10"]);
+    let counted = line("instructions ");
+    let on_tcg: u64 = counted[2].parse().expect("a count");
+    assert!((40_000_000..200_000_000).contains(&on_tcg), "{counted:?}");
+    assert!(!said.contains(" rescue "), "{said}");
+}
+
+/// Programs compute while the monitor moves the machine below them.
+#[test]
+fn programs_do_not_notice_moves_by_the_monitor() {
+    const MONITOR: &str = "(twin86) ";
+    let Some(mut nested) = Nested::get() else {
+        return;
+    };
+    let guests = nested.guests();
+    let machine = guests.machine().args(["-nographic", "-m", "256"]);
+    let machine = machine.args(["-append", "console=ttyS0", "-kernel"]);
+    let machine = machine.args([guests.file("vmlinuz-cloud")]);
+    let machine = machine.args(["-initrd".into(), guests.file("initrd.cloud.gz")]);
+    nested.start(&machine);
+    nested.boot();
+    nested.paste(b"(seq 1 100000 | sha256sum; guest-check math) & \n");
+    nested.wait_for(PROMPT, SOON);
+    nested.paste(b"\x01c");
+    nested.wait_for(MONITOR, SOON);
+    for engine in ["tcg", "kvm"].into_iter().cycle().take(20) {
+        nested.paste(format!("accel_set {engine}\n").as_bytes());
+        nested.wait_for(MONITOR, SOON);
+        thread::sleep(Duration::from_millis(100));
+    }
+    nested.paste(b"info accel\n");
+    nested.wait_for("accelerator: kvm (switches: 20)", SOON);
+    nested.paste(b"\x01c");
+    assert!(
+        !nested.said().contains(SUM_100000),
+        "it was not moved below"
+    );
+    nested.paste(b"wait; echo all-$((6*7))\n");
+    nested.wait_for("all-42", SOON * 2);
+    for words in [SUM_100000, "check: math ok"] {
+        assert!(nested.said().contains(words), "no {words}");
+    }
+    nested.paste(b"poweroff -f\n");
+    nested.wait_for("Power down", SOON);
+    assert_eq!(nested.ended(SOON), 0);
 }
 
 /// SeaBIOS's own log, once it finds nothing to boot.

@@ -298,6 +298,12 @@ impl Vcpu for RescuedVcpu {
         self.hard.state()
     }
 
+    fn leave(&mut self) -> Result<CpuState, AccelError> {
+        let state = self.state()?;
+        let of_kvm = self.hard.leave()?;
+        Ok(if self.in_software { state } else { of_kvm })
+    }
+
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
         if self.hard.can_hold(state) {
             self.in_software = false;

@@ -296,6 +296,12 @@ impl Vcpu for Ring3Vcpu {
         Ok(state)
     }
 
+    fn leave(&mut self) -> Result<CpuState, AccelError> {
+        self.take_back(0)?;
+        self.hard.leave()?;
+        self.state()
+    }
+
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
         self.take_back(0)?;
         self.attention.set(Signals::MAP | Signals::EVENT);

@@ -616,6 +616,14 @@ impl Vcpu for KvmVcpu {
         self.read()
     }
 
+    fn leave(&mut self) -> Result<CpuState, AccelError> {
+        let state = self.state()?;
+        self.vm.memory.collect_dirty(&self.vm.fd)?;
+        // The host's counter goes on meanwhile, at its own rate.
+        self.held.tsc_offset.set(None);
+        Ok(state)
+    }
+
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
         self.finish()?;
         self.write(state)
