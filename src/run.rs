@@ -221,6 +221,9 @@ fn log_events(items: &[&str], log: &Log) {
     if items.contains(&"exits") {
         targets = targets.with_target("exits", tracing::Level::TRACE);
     }
+    if items.contains(&"rescue") {
+        targets = targets.with_target("rescue", tracing::Level::DEBUG);
+    }
     let log = log.clone();
     let layer = tracing_subscriber::fmt::layer()
         .without_time()
