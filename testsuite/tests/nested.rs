@@ -165,6 +165,10 @@ fn the_built_in_guest_passes_wherever_it_is_moved() {
     };
     let mut parts = parts();
     parts.retain(|name| !name.starts_with("prot") && !name.starts_with("vm86"));
+    parts.retain(|name| *name != "events");
+    let why =
+        "QEMU's software CPU knows of no fault before one that KVM lets it deliver again: no #DF";
+    skip("whole-cpu", &format_args!("part events, by itself: {why}"));
     let why = "QEMU's software CPU aborts at an inner stack of a busy 32-bit TSS that it has not loaded itself";
     skip(
         "whole-cpu",
