@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use accel::tcg::Tcg;
 use accel::{Accel, AccelError};
 
-use crate::accel_option::{Candidate, Choice, Engine};
+use crate::accel_option::{Candidate, Choice, Engine, Rescue};
 use crate::run::RunError;
 
 /// An option that only the software CPU can serve.
@@ -137,19 +137,18 @@ pub fn open(engine: Engine) -> Result<Box<dyn Accel>, RunError> {
 
 /// Opens KVM and probes it. The last candidate may be partial, with a warning.
 fn open_good_kvm(candidate: Candidate, is_last: bool) -> Result<Box<dyn Accel>, RunError> {
-    let rescue = candidate.rescues();
     let Probed {
         accel,
         result,
         partial,
-    } = kvm::open_and_probe(rescue)?;
+    } = kvm::open_and_probe(candidate.rescue)?;
     match result {
         Ok(()) => Ok(accel),
         Err(error) if is_last && partial => {
-            let then = if rescue {
-                "the own CPU runs what it cannot"
-            } else {
-                "rescue=on lets the own CPU run what it cannot"
+            let then = match candidate.rescue {
+                Rescue::On => "the own CPU runs all but 64-bit ring 3",
+                Rescue::Refusals => "the own CPU runs what it refuses",
+                Rescue::Off => "rescue=on lets the own CPU run what it cannot",
             };
             tell(&format!("warning: a partial KVM, {then}: {error}"));
             Ok(accel)
@@ -173,19 +172,22 @@ mod kvm {
 
     use accel::kvm::Kvm;
 
-    use super::{Accel, Probed, RunError};
+    use super::{Accel, Probed, Rescue, RunError};
 
     pub(super) fn open() -> Result<Box<dyn Accel>, RunError> {
         Ok(Box::new(Kvm::open()?))
     }
 
     /// Rescue comes after the probe, which shows KVM as it is.
-    pub(super) fn open_and_probe(rescue: bool) -> Result<Probed, RunError> {
+    pub(super) fn open_and_probe(rescue: Rescue) -> Result<Probed, RunError> {
         let mut kvm = Kvm::open()?;
         let result = kvm.probe();
         let partial = kvm.is_partial();
-        if rescue {
+        if rescue != Rescue::Off {
             kvm = kvm.with_rescue(Arc::default());
+        }
+        if rescue == Rescue::Refusals {
+            kvm = kvm.refusals_only();
         }
         Ok(Probed {
             accel: Box::new(kvm),
@@ -197,7 +199,7 @@ mod kvm {
 
 #[cfg(not(all(feature = "kvm", target_os = "linux")))]
 mod kvm {
-    use super::{Accel, AccelError, Probed, RunError, io};
+    use super::{Accel, AccelError, Probed, Rescue, RunError, io};
 
     fn absent() -> RunError {
         AccelError::Unavailable {
@@ -211,7 +213,7 @@ mod kvm {
         Err(absent())
     }
 
-    pub(super) fn open_and_probe(_rescue: bool) -> Result<Probed, RunError> {
+    pub(super) fn open_and_probe(_rescue: Rescue) -> Result<Probed, RunError> {
         Err(absent())
     }
 }

@@ -11,7 +11,7 @@ use crate::accel_option::Choice;
 use crate::choose::TcgOnly;
 use crate::properties::{Properties, nearest};
 use crate::switch_option::Switches;
-use crate::{gdb, stats};
+use crate::{gdb, stats, subcommand};
 
 /// A PC (i440FX/PIIX3) with two engines: --accel=tcg runs the guest on twin86's own x86 CPU,
 /// --accel=kvm on the processor. Without a guest (-kernel, a drive, -bios) it runs the guest that is
@@ -27,8 +27,9 @@ pub struct Options {
     /// Engine: tcg, kvm, kvm:tcg (the first that works) or auto, the default: KVM if it is there and good,
     /// else tcg. The built-in guest runs on both unless one is named. `help` lists them.
     ///
-    /// May be given again for an engine to fall back to. kvm: rescue=on|off, whether the own CPU runs what
-    /// KVM cannot; kernel-irqchip=off. tcg: thread=single|multi makes no difference.
+    /// May be given again for an engine to fall back to. kvm: rescue=on|off|refusals, whether the own CPU
+    /// runs what KVM cannot (on: all but 64-bit ring 3 of a KVM without VT-x and SVM; refusals: only what it
+    /// refuses); kernel-irqchip=off. tcg: thread=single|multi makes no difference.
     #[arg(long, value_name = "ENGINE,...", help_heading = "CPU")]
     pub accel: Vec<String>,
     /// Move the machine to the other engine where it says: exits=N, the N-th access to the board, insns=N,
@@ -227,7 +228,7 @@ pub struct Options {
     /// Display; none is the only one.
     #[arg(long, value_name = "TYPE", help_heading = "Other devices")]
     pub display: Option<String>,
-    /// Log items: int,in_asm,exec,cpu,exits,guest_errors; `help` lists them.
+    /// Log items: int,in_asm,exec,cpu,exits,rescue,guest_errors; `help` lists them.
     #[arg(long = "d", value_name = "ITEM,...", help_heading = "Debugging")]
     pub log: Option<String>,
     /// Log to FILE instead of standard error.
@@ -243,6 +244,11 @@ pub struct Options {
         help_heading = "Debugging"
     )]
     pub stats: Option<String>,
+    /// Write every access of the processor to the board, and every interrupt, to FILE.
+    ///
+    /// A line each, in one form from both engines; `twin86 diff-exits A B` compares two such files.
+    #[arg(long, value_name = "FILE", help_heading = "Debugging")]
+    pub trace_exits: Option<PathBuf>,
     /// Print the options with all their properties.
     #[arg(long, help_heading = "Help")]
     pub help_all: bool,
@@ -319,7 +325,8 @@ impl Options {
 
     /// The help text.
     pub fn help_text() -> String {
-        Self::command().render_help().to_string()
+        let help = Self::command().render_help();
+        format!("{help}\n{}", subcommand::list())
     }
 
     /// The help text with every option's properties.
@@ -410,6 +417,7 @@ pub const LOG_ITEMS: &[(&str, &str)] = &[
     ("exec", "each instruction before it runs (tcg)"),
     ("cpu", "registers before each instruction (tcg)"),
     ("exits", "every access of a processor to the board"),
+    ("rescue", "what KVM refuses and the own CPU runs (kvm)"),
     (
         "guest_errors",
         "what the guest did that no hardware expects",
@@ -589,6 +597,7 @@ impl Options {
             ("-snapshot", self.snapshot),
             ("-no-shutdown", self.no_shutdown),
             ("-rtc", self.rtc.is_some()),
+            ("--trace-exits", self.trace_exits.is_some()),
             ("-gdb", self.gdb.is_some()),
             ("-s", self.gdb_default),
             ("-monitor", self.monitor.iter().any(|given| given != "none")),

@@ -19,7 +19,7 @@ use crate::machine::{Outcome, VmError};
 use crate::properties::{PropertyError, nearest};
 use crate::switch_option::Switches;
 use crate::trace::{Items, Log};
-use crate::{device_option, guest, pc, stats};
+use crate::{device_option, flow, guest, pc, stats};
 
 /// Why the program ends with status 1.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +118,7 @@ pub fn run(options: &Options) -> Result<u8, RunError> {
         observer: Items::of(&items).observer(&log),
     };
     if options.has_guest() {
-        return pc::run(options, session);
+        return pc::run(options, &session);
     }
     // Their mistakes are named even where a guest to use them with is missing.
     device_option::check(&options.device)?;
@@ -220,6 +220,9 @@ fn log_events(items: &[&str], log: &Log) {
     }
     if items.contains(&"exits") {
         targets = targets.with_target("exits", tracing::Level::TRACE);
+    }
+    if items.contains(&"rescue") {
+        targets = targets.with_target("rescue", tracing::Level::DEBUG);
     }
     let log = log.clone();
     let layer = tracing_subscriber::fmt::layer()
@@ -373,21 +376,20 @@ fn compare(
         again = embedded::run(run, &Tcg, unavailable, Box::new(io::sink()))?;
         &again
     };
-    match embedded::divergence(&tcg.exits, &kvm.exits) {
-        None => {
-            let count = embedded::comparable(&tcg.exits).len();
+    match flow::compare_built_in(&tcg.exits, &kvm.exits) {
+        Ok(count) => {
             say(&format!(
                 "== tcg and kvm agree: {count} exits, timed reads masked"
             ))?;
             Ok(true)
         }
-        Some(found) => {
+        Err(found) => {
             say(&format!("== tcg and kvm part at exit {}:", found.at))?;
             for exit in &found.before {
                 say(&format!("  both: {exit}"))?;
             }
             for (name, exit) in [("tcg", found.a), ("kvm", found.b)] {
-                let text = exit.map_or("ended".to_string(), |exit| exit.to_string());
+                let text = exit.map_or("ended".to_string(), |(_, exit)| exit.to_string());
                 say(&format!("   {name}: {text}"))?;
             }
             Ok(false)

@@ -27,7 +27,7 @@ pub struct Command {
 
 #[rustfmt::skip]
 pub(super) const COMMANDS: &[Command] = &[
-    Command { name: "accel_set", alias: "", arguments: "tcg|kvm[,rescue=on|off]", about: "move the machine to an engine (properties count the first time)", run: act::accel_set },
+    Command { name: "accel_set", alias: "", arguments: "tcg|kvm[,rescue=on|off|refusals]", about: "move the machine to an engine (properties count the first time)", run: act::accel_set },
     Command { name: "cont", alias: "c", arguments: "", about: "resume emulation", run: act::cont },
     Command { name: "help", alias: "?", arguments: "[cmd]", about: "show the help", run: help },
     Command { name: "i", alias: "", arguments: "/fmt addr [index]", about: "read a port (fmt: b h w); with an index, after writing it there, the port above", run: ports::input },

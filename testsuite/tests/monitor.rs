@@ -802,9 +802,12 @@ fn engines_are_named_or_refused() {
         ),
         ("accel_set kvm kvm", "accel_set: extraneous characters"),
         ("accel_set tcg,rescue=on", "no property 'rescue'"),
-        ("accel_set kvm,rescue=maybe", "'on' or 'off'"),
+        ("accel_set kvm,rescue=maybe", "'on', 'off' or 'refusals'"),
         ("accel_set tcg", "the machine runs on tcg already\n"),
-        ("help accel_set", "accel_set tcg|kvm[,rescue=on|off] -- "),
+        (
+            "help accel_set",
+            "accel_set tcg|kvm[,rescue=on|off|refusals] -- ",
+        ),
     ] {
         bench.says(command, &[part]);
     }

@@ -35,6 +35,8 @@ const SOON: Duration = Duration::from_secs(20);
 /// Stands before what a machine says.
 const BEGIN: &str = "machine-42\n";
 
+/// What [`Nested::with`] adds.
+static FILES: OnceLock<Vec<PathBuf>> = OnceLock::new();
 /// The one outer machine; none before the first test and after one that failed.
 static OUTER: Mutex<Option<Outer>> = Mutex::new(None);
 
@@ -66,6 +68,16 @@ impl Nested {
             *outer = Some(Outer::boot(&guests, initramfs(&guests)));
         }
         Some(Self { outer, guests })
+    }
+
+    /// As [`Nested::get`], with further files of this side under the paths they have here, and the
+    /// libraries of those that are programs. It is asked for before any other.
+    ///
+    /// # Panics
+    /// As `get`.
+    pub fn with(files: &[PathBuf]) -> Option<Self> {
+        FILES.get_or_init(|| files.to_vec());
+        Self::get()
     }
 
     /// The guests on this side.
@@ -141,5 +153,8 @@ fn needs() -> Result<(), String> {
 /// The outer machine's first file system, made once.
 fn initramfs(guests: &Guests) -> &'static PathBuf {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(|| programs::initramfs(&guests.file("")).unwrap_or_else(|e| panic!("{e}")))
+    MADE.get_or_init(|| {
+        let files = FILES.get_or_init(Vec::new);
+        programs::initramfs(&guests.file(""), files).unwrap_or_else(|e| panic!("{e}"))
+    })
 }
