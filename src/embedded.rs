@@ -173,7 +173,7 @@ pub fn run_on(
     let serial = kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if outcome == Outcome::Stopped {
         return Err(EmbeddedError::Hung {
-            engine: accel.name(),
+            engine: machine.identity().engine,
             limit: run.limit,
             part: running_part(&serial),
         });

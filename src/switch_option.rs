@@ -1,7 +1,8 @@
 //! `--accel-switch-at`: where the machine moves to another engine.
 //!
 //! A list, one move after the other: `exits=N` at the N-th access to the board since the start (counted
-//! alike on both engines), `insns=N` after N instructions on tcg; `:tcg` or `:kvm` behind it says
+//! alike on both engines; items of a string that come at once are not parted), `insns=N` after N
+//! instructions on tcg; `:tcg` or `:kvm` behind it says
 //! where to, else it is the other engine. `monitor` names no place: the machine is made so that
 //! `accel_set` can move it.
 

@@ -19,7 +19,7 @@ use iced_x86::IcedError;
 use iced_x86::code_asm::*;
 use testsuite::skip::skip;
 use twin86::accel_option::Engine;
-use twin86::control::{News, Pause};
+use twin86::control::{Control, News, Pause};
 use twin86::embedded::{self, Run};
 use twin86::engines::SwitchError;
 use twin86::exits::{Exit, ExitKind};
@@ -311,18 +311,24 @@ fn the_time_stamp_counter_goes_on() {
 /// `l: inc dword [500h]; jmp l`.
 const BUSY: &[u8] = &[0x66, 0xFF, 0x06, 0x00, 0x05, 0xEB, 0xF9];
 
+/// Ends a run, whatever becomes of the test.
+struct Quit(Control);
+
+impl Drop for Quit {
+    fn drop(&mut self) {
+        self.0.quit();
+    }
+}
+
 /// Runs `question` beside a machine that counts.
-fn beside<R>(
-    other: &dyn Accel,
-    plan: Vec<SwitchAt>,
-    question: impl FnOnce(&twin86::control::Control) -> R,
-) -> R {
+fn beside<R>(other: &dyn Accel, plan: Vec<SwitchAt>, question: impl FnOnce(&Control) -> R) -> R {
     let mut machine = machine(BUSY.to_vec(), Vec::new(), other, plan, real);
     let control = machine.control();
     thread::scope(|scope| {
+        let quit = Quit(control.clone());
         let run = scope.spawn(move || machine.run().expect("a run"));
         let result = question(&control);
-        control.quit();
+        drop(quit);
         assert_eq!(run.join().expect("no panic"), Outcome::Stopped);
         result
     })
@@ -358,6 +364,29 @@ fn breakpoints_move_too() {
             assert_eq!(next(), Ok(News::Resumed));
             assert_eq!(next(), Ok(stop), "tcg");
         });
+    }
+}
+
+/// The move is at the very access.
+#[test]
+fn a_move_is_where_it_is_said() {
+    // mov cx,100; l: mov al,cl; out 80h,al; loop l; mov dx,501h; out dx,al
+    let code = [
+        0xB9, 0x64, 0x00, 0x88, 0xC8, 0xE6, 0x80, 0xE2, 0xFA, 0xBA, 0x01, 0x05, 0xEE,
+    ];
+    for other in others() {
+        let plan = [10, 37, 38].map(|n| SwitchAt {
+            when: When::Access(n),
+            to: None,
+        });
+        let mut machine = machine(code.to_vec(), Vec::new(), &*other, plan.to_vec(), real);
+        machine.exits().record();
+        machine.run().expect("a run");
+        let seen = written(&machine.exits().take_record(), 0x80);
+        assert!(seen.into_iter().eq((1..=100).rev()), "{}", other.name());
+        let stats = machine.stats();
+        let out = |n: usize| stats[n].exits[&ExitKind::Out];
+        assert_eq!((out(0), out(1)), (11, 90), "{}", other.name());
     }
 }
 
