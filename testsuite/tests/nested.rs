@@ -243,10 +243,13 @@ fn linux(kernel: Kernel) {
     let theirs = run.log();
     assert!(run.ends(SOON).success());
 
-    nested.start(&machine);
+    nested.start(&machine.args(["-stats"]));
     lives(&mut nested);
     let ours = nested.said();
     assert_eq!(nested.ended(SOON), 0);
+    let counted = nested.said();
+    assert!(counted.contains("IO_INSTRUCTION"), "{counted}");
+    assert!(!counted.contains(" rescue "), "{counted}");
     same(&ours, &theirs, CLOCKS);
 }
 
