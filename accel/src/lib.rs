@@ -119,7 +119,8 @@ pub trait Accel: Send + Sync {
 /// A virtual machine: memory and processors.
 pub trait Vm: Send + Sync {
     /// Replaces the CPU view of guest memory. May be called from a callback of a vCPU; the next
-    /// instruction sees the new map.
+    /// instruction sees the new map. What was derived from memory before (translated code, shadows of
+    /// page tables) is forgotten, with the same map too: another engine may have written there.
     ///
     /// # Errors
     /// If the host refuses a slot.

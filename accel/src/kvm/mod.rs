@@ -49,7 +49,7 @@ use kvm_ioctls::{Cap, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlag
 use vmm_sys_util::errno;
 
 use crate::{Accel, AccelError, Statistic, Vcpu, Vm, VmConfig};
-use memory::Memory;
+use memory::{Memory, shadows_page_tables};
 use rescue::{Rescue, RescuedVcpu};
 use ring3::Ring3Vcpu;
 use vcpu::KvmVcpu;
@@ -217,7 +217,7 @@ impl Kvm {
         let vm = KvmVm(Arc::new(Shared {
             rescue,
             ring3_only: self.partial && !self.refusals_only,
-            memory: Memory::new(self.fd.get_nr_memslots(), read_only),
+            memory: Memory::new(self.fd.get_nr_memslots(), read_only, shadows_page_tables()),
             leaves,
             tsc_khz: u32::try_from(config.tsc_hz / 1000).unwrap_or(u32::MAX),
             sregs2: has(&fd, KVM_CAP_SREGS2),
@@ -404,7 +404,8 @@ impl Vm for KvmVm {
         if let Some(rescue) = &self.0.rescue {
             rescue.set_map(map.clone());
         }
-        self.0.memory.set(&self.0.fd, map)
+        self.0.memory.set(&self.0.fd, map)?;
+        self.0.memory.forget_shadows(&self.0.fd)
     }
 
     fn take_dirty(&self, marks: &[AtomicU8]) -> Result<Vec<usize>, AccelError> {

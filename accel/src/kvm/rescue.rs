@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use emu::arch::Cr0;
 use emu::arch::cpuid::CpuModel;
 use emu::attention::{Attention, Signals};
 use emu::engine::{Engine, Stop};
@@ -250,6 +251,9 @@ impl RescuedVcpu {
         if !self.hard.can_hold(&state) {
             self.left = LONGEST;
             return Ok(false);
+        }
+        if state.cr0.contains(Cr0::PG) {
+            self.hard.memory_was_written()?;
         }
         self.hard.set_state(&state)?;
         self.in_software = false;

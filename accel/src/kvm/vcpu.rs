@@ -339,6 +339,11 @@ impl KvmVcpu {
         self.write(&state)
     }
 
+    /// The software CPU has run, and may have written page tables.
+    pub(super) fn memory_was_written(&self) -> Result<(), AccelError> {
+        self.vm.memory.forget_shadows(&self.vm.fd)
+    }
+
     /// The state, and the event that was being delivered, which KVM is to forget: the next
     /// [`Vcpu::set_state`] drops it.
     pub(super) fn hand_over(&mut self) -> Result<(CpuState, Option<Queued>), AccelError> {
