@@ -24,6 +24,7 @@ pub mod machine;
 pub mod monitor;
 pub mod pc;
 pub mod properties;
+pub mod qtest;
 pub mod run;
 pub mod signals;
 pub mod socket;
