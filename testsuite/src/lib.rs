@@ -7,11 +7,13 @@
 //! - [`guest`]: the same world as a guest; [`subject`]: the engines that run it
 //! - [`boot`]: whole guests in the program itself, and in QEMU beside it
 //! - [`nested`]: a machine in QEMU whose kernel has a whole KVM, for the program to run in
+//! - [`device_differ`]: devices compared with those of QEMU
 //! - [`generate`]: random cases; [`campaign`]: many of them; [`skip`]: what was not run, by name
 
 pub mod boot;
 pub mod campaign;
 pub mod case;
+pub mod device_differ;
 pub mod generate;
 pub mod guest;
 pub mod host;
