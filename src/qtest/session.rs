@@ -138,7 +138,9 @@ impl Session {
                 String::new()
             }
             Command::SetIrqIn(path, input, level) => {
-                drive(machine, device(&path)?, input, level)?;
+                let device = device(&path)?;
+                drive(machine, device, input, level)?;
+                self.watch.driven(device, input, level);
                 String::new()
             }
             Command::Endianness => "little".into(),

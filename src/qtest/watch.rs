@@ -55,6 +55,13 @@ impl Watch {
         *heard.watched.get_or_insert(watched) == watched
     }
 
+    /// A tester has driven an input itself.
+    pub(super) fn driven(&self, device: Watched, input: u32, level: bool) {
+        if self.lock().watched == Some(device) {
+            self.set_level(input, level);
+        }
+    }
+
     /// What changed since the last call, in order.
     pub(super) fn take(&self) -> Vec<(u32, bool)> {
         std::mem::take(&mut self.lock().news)

@@ -19,6 +19,8 @@ pub enum Op {
     Write(u64, Vec<u8>),
     /// A pin of the IOAPIC is driven.
     Pin(u8, bool),
+    /// An input of the 8259 pair is driven.
+    Wire(u8, bool),
     /// Time goes on by about so many nanoseconds; exactly as long as it did on the reference.
     Step(u64),
 }
@@ -45,6 +47,10 @@ impl fmt::Display for Op {
             Self::Pin(pin, level) => {
                 let level = u8::from(*level);
                 write!(f, "set_irq_in ioapic unnamed-gpio-in {pin} {level}")
+            }
+            Self::Wire(wire, level) => {
+                let level = u8::from(*level);
+                write!(f, "set_irq_in i8259 unnamed-gpio-in {wire} {level}")
             }
             Self::Step(ns) => write!(f, "clock_step {ns}"),
         }

@@ -71,6 +71,9 @@ impl Ours {
         for line in setup.preface() {
             ours.line(&line);
         }
+        if setup.intr {
+            ours.line("irq_intercept_out i8259");
+        }
         Ok(ours)
     }
 

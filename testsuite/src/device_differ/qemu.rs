@@ -19,6 +19,11 @@ use super::{DifferError, Setup, Watch};
 pub const PROGRAM: &str = "qemu-system-x86_64";
 /// How many bytes of commands are under way at once: what a pipe holds, so that nobody waits for the other.
 const BATCH: usize = 1 << 15;
+/// The two 8259, by their paths in a machine of this version.
+const CHIPS: [&str; 2] = [
+    "/machine/unattached/device[6]",
+    "/machine/unattached/device[7]",
+];
 /// Where the loop lies.
 const LOOP: u64 = 0x7C00;
 /// `jmp` to itself.
@@ -98,6 +103,9 @@ impl Qemu {
         for line in setup.preface() {
             qemu.command(&line)?;
         }
+        if setup.intr {
+            qemu.command(&format!("irq_intercept_out {}", CHIPS[0]))?;
+        }
         // It takes single registers from who has read its description only.
         qemu.gdb
             .write_all(&packet("qXfer:features:read:target.xml:0,ffb"))?;
@@ -119,7 +127,16 @@ impl Qemu {
                 outcomes.push(self.step(*ns)?);
                 continue;
             }
-            batch.push_str(&op.to_string());
+            match op {
+                Op::Wire(wire, level) => {
+                    let (chip, input) = (CHIPS[usize::from(wire / 8)], wire % 8);
+                    let level = u8::from(*level);
+                    batch.push_str(&format!(
+                        "set_irq_in {chip} unnamed-gpio-in {input} {level}"
+                    ));
+                }
+                op => batch.push_str(&op.to_string()),
+            }
             batch.push('\n');
             waiting += 1;
             if batch.len() > BATCH || waiting == 500 {
