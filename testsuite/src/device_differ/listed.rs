@@ -77,8 +77,30 @@ pub const LISTED: &[Listed] = &[
             }
             let kept = if memory.index & 1 == 0 { 0x1_FFFF } else { 0xFF00_0000 };
             let is = matches!(op, Op::Load(0xFEC0_0010, 4)) && memory.index >= 0x10;
-            is && differ_in(ours, theirs, !kept) && take(ours, theirs)
+            is && take_bits(ours, theirs, !kept)
         },
+    },
+    Listed {
+        device: "ioapic",
+        name: "nobody-accepts",
+        document: "SDM Vol. 3A, \"Local APIC State After It Has Been Software Disabled\"; 290566, 3.2.4, bits 12 and 14",
+        about: "the local APIC is disabled after reset and accepts no vector, so a request stays pending; the \
+                reference's accepts",
+        mask: |memory, op, ours, theirs| {
+            if let Op::Store(0xFEC0_0000, 4, index) = op {
+                memory.index = *index;
+            }
+            let is = matches!(op, Op::Load(0xFEC0_0010, 4)) && memory.index >= 0x10 && memory.index & 1 == 0;
+            is && take_bits(ours, theirs, 0x5000)
+        },
+    },
+    Listed {
+        device: "pic",
+        name: "edge-sense-after-icw1",
+        document: "8259A (231468), \"Initialization Command Word 1\", a",
+        about: "an input must fall and rise again after it to request; the reference forgets that it was high. \
+                Scripts lower all inputs before it; of one that does not the rest is not compared",
+        mask: edge_sense,
     },
     Listed {
         device: "rtc",
@@ -92,7 +114,19 @@ pub const LISTED: &[Listed] = &[
                 _ => {}
             }
             let is = memory.index == 12 && memory.state == 0 && matches!(op, Op::In(0x71, 1));
-            is && differ_in(ours, theirs, 0x40) && take(ours, theirs)
+            is && take_bits(ours, theirs, 0x40)
+        },
+    },
+    Listed {
+        device: "rtc",
+        name: "day-of-week",
+        document: "MC146818A, \"Time, Calendar, and Alarm Locations\": the day of the week is set like the others",
+        about: "it is a counter of its own; the reference computes it of the date",
+        mask: |memory, op, ours, theirs| {
+            if let Op::Out(0x70, 1, index) = op {
+                memory.index = u64::from(index & 0x7F);
+            }
+            memory.index == 6 && matches!(op, Op::In(0x71, 1)) && take(ours, theirs)
         },
     },
     Listed {
@@ -101,6 +135,28 @@ pub const LISTED: &[Listed] = &[
         document: "IBM PC/AT Technical Reference, Serial/Parallel Adapter, \"Modem Control Register\": OUT2 gates the interrupt",
         about: "the reference raises the interrupt whatever OUT2 is",
         mask: out2,
+    },
+    Listed {
+        device: "uart",
+        name: "nothing-received",
+        document: "PC16550D, \"Line Status Register\", bit 0: the receiver buffer holds nothing then",
+        about: "what is read is anything; the reference gives what was received before a FIFO was cleared",
+        mask: |memory, op, ours, theirs| {
+            match op {
+                Op::Out(0x3FB, 1, value) => memory.index = u64::from(value & 0x80),
+                Op::In(0x3FD, 1) => memory.state = ours.value().unwrap_or(0) & 1,
+                _ => {}
+            }
+            let is = memory.index == 0 && memory.state == 0 && matches!(op, Op::In(0x3F8, 1));
+            is && take(ours, theirs)
+        },
+    },
+    Listed {
+        device: "vga",
+        name: "palette-of-six-bits",
+        document: "IBM VGA, \"Palette Data Register\": six bits a color",
+        about: "two bits do not exist; the reference keeps them",
+        mask: |_, op, ours, theirs| matches!(op, Op::In(0x3C9, 1)) && take_bits(ours, theirs, 0xC0),
     },
     Listed {
         device: "vga",
@@ -117,7 +173,7 @@ pub const LISTED: &[Listed] = &[
                 reference sets none",
         mask: |_, op, ours, theirs| {
             let is = matches!(op, Op::In(0x3FE, 1));
-            is && differ_in(ours, theirs, 0x0F) && take(ours, theirs)
+            is && take_bits(ours, theirs, 0x0F)
         },
     },
     Listed {
@@ -128,7 +184,7 @@ pub const LISTED: &[Listed] = &[
                 inverts both at each read",
         mask: |_, op, ours, theirs| {
             let is = matches!(op, Op::In(0x3BA | 0x3DA, 1));
-            is && differ_in(ours, theirs, 9) && take(ours, theirs)
+            is && take_bits(ours, theirs, 9)
         },
     },
     Listed {
@@ -199,12 +255,36 @@ fn out2(memory: &mut Memory, op: &Op, ours: &mut Outcome, theirs: &mut Outcome) 
     differed
 }
 
-/// Whether both answers are numbers that differ in these bits alone.
-fn differ_in(ours: &Outcome, theirs: &Outcome, bits: u64) -> bool {
-    match (ours.value(), theirs.value()) {
-        (Some(mine), Some(other)) => (mine ^ other) & !bits == 0,
-        _ => false,
+/// Takes these bits of the reference's answer for ours; true if they differed.
+fn take_bits(ours: &mut Outcome, theirs: &Outcome, bits: u64) -> bool {
+    let (Some(mine), Some(other)) = (ours.value(), theirs.value()) else {
+        return false;
+    };
+    let differ = (mine ^ other) & bits != 0;
+    if differ {
+        ours.set_value(mine & !bits | other & bits);
     }
+    differ
+}
+
+/// An 8259 initialised while an input is high, or the slave may request: nothing is compared from then on.
+fn edge_sense(memory: &mut Memory, op: &Op, ours: &mut Outcome, theirs: &mut Outcome) -> bool {
+    match op {
+        Op::Wire(wire, true) => memory.index |= 1 << wire,
+        Op::Wire(wire, false) => memory.index &= !(1 << wire),
+        Op::Out(0xA1, 1, value) => memory.levels[0] = *value == 0xFF,
+        Op::Out(0x20 | 0xA0, 1, value) if value & 0x10 != 0 => {
+            if memory.index != 0 || !memory.levels[0] {
+                memory.state = 1;
+            }
+        }
+        _ => {}
+    }
+    let differ = memory.state == 1 && !ours.agrees(theirs);
+    if differ {
+        ours.clone_from(theirs);
+    }
+    differ
 }
 
 /// Takes the reference's answer for ours; true if they differed.

@@ -19,6 +19,13 @@ pub(super) fn pic(random: &mut Random, script: &mut Vec<Op>) {
             let needs_fourth = random.below(2) as u32;
             let single = u32::from(random.chance(10)) << 1;
             let level = u32::from(random.chance(20)) << 3;
+            script.extend(
+                (0..16)
+                    .map(|wire| Op::Wire(wire, false))
+                    .filter(|op| *op != Op::Wire(2, false)),
+            );
+            // Nor shall the slave request.
+            script.push(Op::Out(0xA1, 1, 0xFF));
             script.push(Op::Out(base, 1, 0x10 | level | single | needs_fourth));
             for _ in 0..2 + needs_fourth {
                 script.push(Op::Out(base + 1, 1, byte(random)));
@@ -95,6 +102,32 @@ pub(super) fn ioapic(random: &mut Random, script: &mut Vec<Op>) {
 
 /// Registers and setup memory, with time.
 pub(super) fn rtc(random: &mut Random, script: &mut Vec<Op>) {
+    let set = |script: &mut Vec<Op>, index, value| {
+        script.push(Op::Out(0x70, 1, index));
+        script.push(Op::Out(0x71, 1, value));
+    };
+    if script.is_empty() {
+        // Binary or not, of 12 or 24 hours: fixed before the time is set, as the data sheet wants it.
+        let form = random.below(4) as u32 * 2;
+        set(script, 11, 0x80 | form);
+        for (index, value) in [
+            (0, 5),
+            (2, 6),
+            (4, 7),
+            (6, 1),
+            (7, 8),
+            (8, 9),
+            (9, 8),
+            (0x32, 0x20),
+        ] {
+            set(script, index, value);
+        }
+        set(script, 11, form);
+    }
+    let form = match script[1] {
+        Op::Out(_, _, value) => value & 6,
+        _ => 0,
+    };
     let index = match random.below(10) {
         0..6 => random.below(14) as u32,
         6 => 0x32,
@@ -106,14 +139,14 @@ pub(super) fn rtc(random: &mut Random, script: &mut Vec<Op>) {
         script.push(Op::In(0x71, 1));
     }
     script.push(Op::Out(0x70, 1, index));
+    // The same in every form.
+    let small = 1 + random.below(9) as u32;
     match (random.below(100), index) {
         (0..20, 10) => script.push(Op::Out(0x71, 1, 0x20 | random.below(16) as u32)),
-        (0..20, 11) => script.push(Op::Out(0x71, 1, byte(random))),
-        (0..20, 0..10) => {
-            let value = random.below(60) as u32;
-            let bcd = value / 10 * 16 + value % 10;
-            script.push(Op::Out(0x71, 1, random.pick(&[value, bcd, 0xC0 | value])));
-        }
+        (0..20, 11) => script.push(Op::Out(0x71, 1, byte(random) & 0x78 | form)),
+        (0..20, 1 | 3 | 5) => script.push(Op::Out(0x71, 1, random.pick(&[small, 0xC0 | small]))),
+        (0..20, 6) => script.push(Op::Out(0x71, 1, 1 + small % 7)),
+        (0..20, 0..10) => script.push(Op::Out(0x71, 1, small)),
         (0..20, 14..) => script.push(Op::Out(0x71, 1, byte(random))),
         (20..22, _) => script.push(Op::Step(1 << random.below(32))),
         (22..24, _) => script.push(Op::In(0x70, 1)),

@@ -11,12 +11,27 @@ pub(super) fn uart(random: &mut Random, script: &mut Vec<Op>) {
         0..8 => script.push(Op::Out(BASE, 1, byte(random))),
         // Without interrupts of the modem inputs, which the reference lacks in loopback.
         8..16 => script.push(Op::Out(BASE + 1, 1, byte(random) & 0xF7)),
-        16..22 => script.push(Op::Out(BASE + 2, 1, byte(random))),
+        // Its other bits do not count without bit 0.
+        16..22 => {
+            let value = if random.chance(70) {
+                byte(random) | 1
+            } else {
+                0
+            };
+            script.push(Op::Out(BASE + 2, 1, value));
+        }
         22..28 => script.push(Op::Out(BASE + 3, 1, byte(random))),
         28..36 => script.push(Op::Out(BASE + 4, 1, byte(random))),
         36..38 => script.push(Op::Out(BASE + 7, 1, byte(random))),
         38..40 => script.push(Op::Step(1 << random.below(22))),
-        _ => script.push(Op::In(BASE + random.below(8) as u16, 1)),
+        _ => {
+            let register = random.below(8) as u16;
+            if register == 0 {
+                // Whether there is something.
+                script.push(Op::In(BASE + 5, 1));
+            }
+            script.push(Op::In(BASE + register, 1));
+        }
     }
 }
 
@@ -113,7 +128,9 @@ pub(super) fn vga(random: &mut Random, script: &mut Vec<Op>) {
         38..45 => script.push(Op::Out(0x3C6 + random.below(4) as u16, 1, byte(random))),
         45..65 => script.push(Op::In(0x3B0 + random.below(0x30) as u16, 1)),
         65..75 => {
-            script.push(Op::Out(0x1CE, 2, random.below(12) as u32));
+            // Not the one that enables it: the reference changes registers of the VGA then.
+            let index = random.pick(&[0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11]);
+            script.push(Op::Out(0x1CE, 2, index));
             if random.chance(30) {
                 script.push(Op::Out(
                     0x1CF,
