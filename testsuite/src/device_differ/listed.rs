@@ -118,6 +118,41 @@ pub const LISTED: &[Listed] = &[
         },
     },
     Listed {
+        device: "pic",
+        name: "special-mask-eoi",
+        document: "8259A (231468), \"End of Interrupt (EOI)\"",
+        about: "in special mask mode a masked level is not ended by a non-specific EOI; the reference ends it. \
+                Scripts with that mode have none; of one that has the rest is not compared",
+        mask: special_mask_eoi,
+    },
+    Listed {
+        device: "rtc",
+        name: "illegal-time",
+        document: "MC146818A, \"Time, Calendar, and Alarm Locations\": values out of range have undefined results",
+        about: "scripts write none; of one that does the rest is not compared",
+        mask: illegal_time,
+    },
+    Listed {
+        device: "i8042",
+        name: "unknown-mouse-command",
+        document: "IBM PS/2 Mouse Technical Reference, \"Commands\": an invalid one is answered with FEh",
+        about: "the reference does not answer. Scripts have none",
+        mask: |_, _, _, _| false,
+    },
+    Listed {
+        device: "hpet",
+        name: "wire-of-its-own",
+        document: "IA-PC HPET 1.0a, 2.3.8 \"Timer N Configuration and Capabilities\": Tn_INT_ENB_CNF",
+        about: "a timer without interrupts leaves lines alone; the reference lowers that of another device, IRQ0",
+        mask: |_, _, ours, theirs| {
+            let other = |irqs: &[(u8, bool)]| irqs.iter().any(|(wire, _)| *wire == 0);
+            let differ = other(&ours.irqs) != other(&theirs.irqs);
+            ours.irqs.retain(|(wire, _)| *wire != 0);
+            theirs.irqs.retain(|(wire, _)| *wire != 0);
+            differ
+        },
+    },
+    Listed {
         device: "rtc",
         name: "day-of-week",
         document: "MC146818A, \"Time, Calendar, and Alarm Locations\": the day of the week is set like the others",
@@ -280,6 +315,48 @@ fn edge_sense(memory: &mut Memory, op: &Op, ours: &mut Outcome, theirs: &mut Out
         }
         _ => {}
     }
+    poisoned(memory, ours, theirs)
+}
+
+/// A non-specific EOI in special mask mode: nothing is compared from then on.
+fn special_mask_eoi(
+    memory: &mut Memory,
+    op: &Op,
+    ours: &mut Outcome,
+    theirs: &mut Outcome,
+) -> bool {
+    if let Op::Out(port @ (0x20 | 0xA0), 1, value) = op {
+        let chip = usize::from(*port == 0xA0);
+        match value & 0xFF {
+            start if start & 0x10 != 0 => memory.levels[chip] = false,
+            mode if mode & 0x08 != 0 => {
+                if mode & 0x40 != 0 {
+                    memory.levels[chip] = mode & 0x20 != 0;
+                }
+            }
+            end if memory.levels[chip] && matches!(end >> 5, 1 | 5) => memory.state = 1,
+            _ => {}
+        }
+    }
+    poisoned(memory, ours, theirs)
+}
+
+/// A time that is none.
+fn illegal_time(memory: &mut Memory, op: &Op, ours: &mut Outcome, theirs: &mut Outcome) -> bool {
+    match op {
+        Op::Out(0x70, 1, index) => memory.index = u64::from(index & 0x7F),
+        Op::Out(0x71, 1, value)
+            if matches!(memory.index, 0 | 2 | 4 | 6..=9) && !(1..=9).contains(value) =>
+        {
+            memory.state = 1;
+        }
+        _ => {}
+    }
+    poisoned(memory, ours, theirs)
+}
+
+/// Takes everything of the reference's, if nothing is compared anymore.
+fn poisoned(memory: &Memory, ours: &mut Outcome, theirs: &Outcome) -> bool {
     let differ = memory.state == 1 && !ours.agrees(theirs);
     if differ {
         ours.clone_from(theirs);

@@ -75,6 +75,14 @@ pub struct Setup {
 }
 
 impl Setup {
+    /// What is to be heard of: the IOAPIC's inputs, or the output of this 8259.
+    fn intercept(&self, pic: &str) -> String {
+        match self.intr {
+            false => "irq_intercept_in ioapic".into(),
+            true => format!("irq_intercept_out {pic}"),
+        }
+    }
+
     /// What both machines are told first.
     fn preface(&self) -> Vec<String> {
         let lines: &[&str] = match self.watch {
@@ -86,13 +94,10 @@ impl Setup {
                 "outb 0xcfc 1",
             ],
         };
-        // Counter 0 is quiet but for one interrupt, for who does not ask for more.
-        let quiet = ["outb 0x43 0x30", "outb 0x40 0xff", "outb 0x40 0xff"];
+        // Counter 0 is quiet once its interrupt has come.
+        let quiet = ["outb 0x43 0x30", "outb 0x40 1", "outb 0x40 0"];
         let lines = [lines, &quiet].concat();
-        let mut lines: Vec<String> = lines.iter().map(|line| (*line).to_string()).collect();
-        if !self.intr {
-            lines.push("irq_intercept_in ioapic".into());
-        }
+        let lines: Vec<String> = lines.iter().map(|line| (*line).to_string()).collect();
         lines
     }
 }
@@ -224,8 +229,10 @@ impl Bench {
         mut report: Option<&mut Report>,
     ) -> Result<Option<Parted>, DifferError> {
         let setup = &self.grammar.setup;
-        let theirs = Qemu::new(setup, &self.disk.0)?.play(script)?;
-        let mut ours = Ours::new(setup, &self.disk.0)?;
+        let mut qemu = Qemu::new(setup, &self.disk.0)?;
+        let mut ours = Ours::new(setup, &self.disk.0, qemu.now())?;
+        let theirs = qemu.play(script)?;
+        drop(qemu);
         let mut masks = listed::Masks::new(self.grammar.name);
         for (at, (op, theirs)) in script.iter().zip(theirs).enumerate() {
             let mut mine = ours.play(op, &theirs);

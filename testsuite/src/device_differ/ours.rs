@@ -22,11 +22,11 @@ pub struct Ours {
 }
 
 impl Ours {
-    /// Builds one.
+    /// Builds one whose script begins at a time.
     ///
     /// # Errors
     /// If there is no firmware, or no machine.
-    pub fn new(setup: &Setup, disk: &Path) -> Result<Self, DifferError> {
+    pub fn new(setup: &Setup, disk: &Path, begin: u64) -> Result<Self, DifferError> {
         let wrong = |error: &dyn std::fmt::Display| DifferError::Ours(error.to_string());
         let firmware = Firmware::new(&[]);
         let bios = firmware.bios(Path::new(DEFAULT_BIOS));
@@ -71,9 +71,8 @@ impl Ours {
         for line in setup.preface() {
             ours.line(&line);
         }
-        if setup.intr {
-            ours.line("irq_intercept_out i8259");
-        }
+        ours.line(&format!("clock_set {begin}"));
+        ours.line(&setup.intercept("i8259"));
         Ok(ours)
     }
 

@@ -28,6 +28,8 @@ const CHIPS: [&str; 2] = [
 const LOOP: u64 = 0x7C00;
 /// `jmp` to itself.
 const SPIN: &str = "0xebfe";
+/// By then what the machines were told first has had its effect.
+const SETTLED: u64 = 100_000;
 /// Instructions of the loop in a microsecond, about.
 const PER_MICROSECOND: u64 = 150;
 
@@ -103,14 +105,18 @@ impl Qemu {
         for line in setup.preface() {
             qemu.command(&line)?;
         }
-        if setup.intr {
-            qemu.command(&format!("irq_intercept_out {}", CHIPS[0]))?;
-        }
         // It takes single registers from who has read its description only.
         qemu.gdb
             .write_all(&packet("qXfer:features:read:target.xml:0,ffb"))?;
         qemu.packets(1)?;
+        qemu.step(SETTLED)?;
+        qemu.command(&setup.intercept(CHIPS[0]))?;
         Ok(qemu)
+    }
+
+    /// Its time, in nanoseconds.
+    pub fn now(&self) -> u64 {
+        self.now
     }
 
     /// Plays a part of a script.

@@ -13,6 +13,8 @@ pub(super) fn pic(random: &mut Random, script: &mut Vec<Op>) {
         script.push(Op::Out(0x4D0, 1, byte(random)));
         script.push(Op::Out(0x4D1, 1, byte(random)));
     }
+    // Special mask mode, or the EOI it does not go with.
+    let special = matches!(script[1], Op::Out(_, _, value) if value & 8 != 0);
     let base = random.pick(&[0x20, 0xA0]);
     match random.below(100) {
         0..2 => {
@@ -33,10 +35,18 @@ pub(super) fn pic(random: &mut Random, script: &mut Vec<Op>) {
         }
         2..14 => script.push(Op::Out(base + 1, 1, byte(random))),
         14..28 => {
-            let command = random.below(8) as u32 * 32;
-            script.push(Op::Out(base, 1, command | random.below(8) as u32));
+            let all = [0, 1, 2, 3, 4, 5, 6, 7];
+            let command = if special {
+                random.pick(&[0, 2, 3, 4, 6, 7])
+            } else {
+                random.pick(&all)
+            };
+            script.push(Op::Out(base, 1, command * 32 | random.below(8) as u32));
         }
-        28..36 => script.push(Op::Out(base, 1, 0x08 | byte(random) & 0x67)),
+        28..36 => {
+            let bits = if special { 0x67 } else { 0x07 };
+            script.push(Op::Out(base, 1, 0x08 | byte(random) & bits));
+        }
         36..44 => {
             script.push(Op::Out(base, 1, 0x0C));
             script.push(Op::In(base + random.below(2) as u16, 1));
@@ -161,7 +171,7 @@ pub(super) fn hpet(random: &mut Random, script: &mut Vec<Op>) {
     let high = random.below(2) * 4;
     let small = random.draw() >> (32 + random.below(30));
     match random.below(100) {
-        0..4 => script.push(Op::Store(PAGE + 0x10, 4, random.below(4))),
+        0..4 => script.push(Op::Store(PAGE + 0x10, 4, random.below(2))),
         4..10 => script.push(Op::Store(PAGE + 0x20, 4, random.below(8))),
         10..16 => script.push(Op::Store(PAGE + 0xF0 + high, 4, small)),
         16..30 => script.push(Op::Store(PAGE + timer, 4, random.draw() & 0x7F7F)),

@@ -41,13 +41,37 @@ pub(super) fn i8042(random: &mut Random, script: &mut Vec<Op>) {
         0x20, 0x60, 0xA7, 0xA8, 0xA9, 0xAA, 0xAB, 0xAD, 0xAE, 0xC0, 0xD0, 0xD1, 0xD2, 0xD3, 0xD4,
         0xDD, 0xDF, 0xE0, 0xFF, 0x21, 0xA1,
     ];
-    const KEYBOARD: &[u32] = &[
-        0xED, 0xEE, 0xF0, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xFF, 0xFE, 0xFA, 0x00, 0x01, 0x02, 0x07,
+    // A command with its parameter, if it has one.
+    const KEYBOARD: &[(u32, &[u32])] = &[
+        (0xED, &[0, 1, 2, 7]),
+        (0xEE, &[]),
+        (0xF0, &[1, 2, 3]),
+        (0xF2, &[]),
+        (0xF3, &[0, 0x2B]),
+        (0xF4, &[]),
+        (0xF5, &[]),
+        (0xF6, &[]),
+        (0xFF, &[]),
     ];
-    const MOUSE: &[u32] = &[
-        0xE6, 0xE7, 0xE8, 0xE9, 0xEA, 0xEB, 0xEC, 0xEE, 0xF0, 0xF2, 0xF3, 0xF4, 0xF5, 0xF6, 0xFF,
-        200, 100, 80, 3,
+    const MOUSE: &[(u32, &[u32])] = &[
+        (0xE6, &[]),
+        (0xE7, &[]),
+        (0xE8, &[0, 1, 2, 3]),
+        (0xE9, &[]),
+        (0xEA, &[]),
+        (0xEB, &[]),
+        (0xF0, &[]),
+        (0xF2, &[]),
+        (0xF3, &[10, 80, 100, 200]),
+        (0xF4, &[]),
+        (0xF5, &[]),
+        (0xF6, &[]),
+        (0xFF, &[]),
     ];
+    let mouse = |script: &mut Vec<Op>, byte| {
+        script.push(Op::Out(0x64, 1, 0xD4));
+        script.push(Op::Out(0x60, 1, byte));
+    };
     match random.below(100) {
         0..10 => {
             let command = random.pick(CONTROLLER);
@@ -57,15 +81,24 @@ pub(super) fn i8042(random: &mut Random, script: &mut Vec<Op>) {
                 // Bit 0 is the reset.
                 0xD1 => byte(random) | 1,
                 0xD2 | 0xD3 => byte(random),
-                0xD4 => random.pick(MOUSE),
+                0xD4 => random.pick(MOUSE).0,
                 _ => return,
             };
             script.push(Op::Out(0x60, 1, data));
         }
-        10..22 => script.push(Op::Out(0x60, 1, random.pick(KEYBOARD))),
+        10..22 => {
+            let (command, parameters) = random.pick(KEYBOARD);
+            script.push(Op::Out(0x60, 1, command));
+            if !parameters.is_empty() {
+                script.push(Op::Out(0x60, 1, random.pick(parameters)));
+            }
+        }
         22..32 => {
-            script.push(Op::Out(0x64, 1, 0xD4));
-            script.push(Op::Out(0x60, 1, random.pick(MOUSE)));
+            let (command, parameters) = random.pick(MOUSE);
+            mouse(script, command);
+            if !parameters.is_empty() {
+                mouse(script, random.pick(parameters));
+            }
         }
         32..36 => script.push(Op::Step(1 << random.below(22))),
         36..65 => script.push(Op::In(0x64, 1)),
@@ -157,7 +190,11 @@ pub(super) fn ide(random: &mut Random, script: &mut Vec<Op>) {
     match random.below(100) {
         0..20 => script.push(Op::Out(0x1F1 + random.below(5) as u16, 1, byte(random))),
         20..26 => script.push(Op::Out(0x1F6, 1, 0xA0 | byte(random))),
-        26..36 => script.push(Op::Out(0x1F7, 1, random.pick(COMMANDS))),
+        // Ours take a moment.
+        26..36 => {
+            script.push(Op::Out(0x1F7, 1, random.pick(COMMANDS)));
+            script.push(Op::Step(50_000));
+        }
         36..38 => script.push(Op::Out(0x3F6, 1, random.pick(&[0, 2, 0x80, 8]))),
         // What registers hold during a reset nobody says.
         38..39 => script.extend([Op::Out(0x3F6, 1, 4), Op::Out(0x3F6, 1, 0)]),
