@@ -276,7 +276,11 @@ fn set_segments(case: &Case, state: &mut CpuState) {
     for i in 0..6 {
         let selector = if i == Seg::Cs as usize { code } else { data };
         let raw = DESCRIPTORS[usize::from(selector >> 3)];
-        state.segments[i] = Segment::from_descriptor(selector | ring, raw);
+        state.segments[i] = match i {
+            // As 64-bit systems have them; a partial KVM's ring 3 has no others.
+            0 | 3.. if case.mode == Mode::Long && case.cpl == 3 => Segment::null(0),
+            _ => Segment::from_descriptor(selector | ring, raw),
+        };
     }
 }
 
