@@ -19,7 +19,7 @@ use super::{Case, Outcome};
 use crate::host::Mapping;
 
 /// Instructions after which a case will not end any more.
-const PATIENCE: u64 = 2000;
+const PATIENCE: u64 = 200_000;
 /// How long KVM may be silent; checked this often.
 const SILENCE: Duration = Duration::from_millis(200);
 

@@ -88,7 +88,8 @@ const KNOWN: &[Known] = &[
     Known {
         what: "AAD, AAM, DAS leave other undefined flags than the processor (the host engine agrees with us)",
         explains: |case, lines| {
-            only(lines, &["rflags"]) && is(case, &[Mnemonic::Aad, Mnemonic::Aam, Mnemonic::Das])
+            only(lines, &["rflags", "memory"])
+                && is(case, &[Mnemonic::Aad, Mnemonic::Aam, Mnemonic::Das])
         },
     },
     Known {
@@ -113,6 +114,95 @@ const KNOWN: &[Known] = &[
     Known {
         what: "CPUID shows the host's features (ring 3: all of the host's)",
         explains: |case, lines| only(lines, &["gpr"]) && is(case, &[Mnemonic::Cpuid]),
+    },
+    Known {
+        what: "delivery of an exception in protected mode clears AC (SDM Vol. 2, INT n: only in real mode)",
+        explains: |_, lines| match lines {
+            [line] => {
+                line.starts_with("rflags")
+                    && line.contains("| AC")
+                    && !line.split('/').next().unwrap_or_default().contains("| AC")
+            }
+            _ => false,
+        },
+    },
+    Known {
+        what: "64-bit near branches ignore 66h (AMD APM Vol. 3, JMP: RIP is cut to 16 bits; as the host does)",
+        explains: |case, lines| {
+            let near = case.instruction().is_jcc_short_or_near()
+                || case.instruction().is_loop()
+                || is(
+                    case,
+                    &[
+                        Mnemonic::Ret,
+                        Mnemonic::Jrcxz,
+                        Mnemonic::Jecxz,
+                        Mnemonic::Jmp,
+                        Mnemonic::Call,
+                    ],
+                );
+            case.mode == Mode::Long
+                && case.cpl == 0
+                && near
+                && case.code.contains(&0x66)
+                && lines.iter().any(|l| l.starts_with("rip"))
+        },
+    },
+    Known {
+        what: "LTR: #GP with error code 0 (SDM Vol. 2, LTR: the selector)",
+        explains: |case, lines| only(lines, &["memory"]) && is(case, &[Mnemonic::Ltr]),
+    },
+    Known {
+        what: "64-bit ring 3: INT n, INT1 and LAR, LSL, VERR, VERW that fault are #UD or stand at the instruction",
+        explains: |case, lines| {
+            native(case) && (undefined(lines) || is(case, &[Mnemonic::Int1])) && is(case, LACKING)
+        },
+    },
+    Known {
+        what: "real mode: INT with 66h pushes 32 bits (SDM Vol. 2, INT n: FLAGS, CS and IP of 16)",
+        explains: |case, lines| {
+            let int = [Mnemonic::Int, Mnemonic::Int3, Mnemonic::Into];
+            case.mode == Mode::Real
+                && case.code.contains(&0x66)
+                && is(case, &int)
+                && only(lines, &["gpr", "memory"])
+        },
+    },
+    Known {
+        what: "SYSRET: SS gets RPL 3 and 32-bit code goes to 64-bit (Intel's; AMD APM Vol. 3, SYSRET)",
+        explains: |case, _| case.cpl == 0 && is(case, &[Mnemonic::Sysret, Mnemonic::Sysretq]),
+    },
+    Known {
+        what: "SYSCALL of 64-bit ring 3: the handler's page is not there for the processor",
+        explains: |case, lines| {
+            native(case)
+                && is(case, &[Mnemonic::Syscall])
+                && lines.iter().any(|l| l.starts_with("cr2: 1f00 / 0"))
+        },
+    },
+    Known {
+        what: "compatibility mode: no check of limit and type before the page is looked up (SDM Vol. 3A, \"Limit Checking\")",
+        explains: |case, lines| {
+            case.mode == Mode::Compat && lines.iter().any(|l| l == "rip: 100f / 100e")
+        },
+    },
+    Known {
+        what: "ENTER of 16 bits on a 32-bit stack, and of 32 on a 16-bit one (SDM Vol. 2, ENTER)",
+        explains: |case, _| is(case, &[Mnemonic::Enter]) && case.code.contains(&0x66),
+    },
+    Known {
+        what: "a store or SGDT, SIDT over a page's end writes its first part and then faults",
+        explains: |_, lines| match lines {
+            [line] => {
+                line.starts_with("memory")
+                    && line
+                        .split(" / ")
+                        .next()
+                        .unwrap_or_default()
+                        .contains("ff8, ")
+            }
+            _ => false,
+        },
     },
 ];
 
