@@ -235,6 +235,10 @@ pub struct Options {
     #[arg(long = "D", value_name = "FILE", help_heading = "Debugging")]
     pub log_file: Option<PathBuf>,
     /// At the end, counts of exits, instructions and rescues to standard error or FILE; json or text.
+    ///
+    /// text: a column an engine; what is run for KVM is `rescue`, KVM's own counters are `kernel`. json: {"runs":
+    /// [{"engine", "guest_seconds", "instructions", "exits": {NAME: N}, "rescued": {INSTRUCTION: N}, "kernel":
+    /// {NAME: N}}]}, null for what an engine cannot count. Names are those of Intel's basic exit reasons.
     #[arg(
         long,
         value_name = "FORM[:FILE]",

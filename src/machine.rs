@@ -337,7 +337,7 @@ impl Machine {
         Ok(self.engines.vcpu().set_state(state)?)
     }
 
-    /// What the machine stops at for a debugger, see [`Vcpu::set_debug`].
+    /// What the machine stops at for a debugger, see [`accel::Vcpu::set_debug`].
     ///
     /// # Errors
     /// If the engine cannot.

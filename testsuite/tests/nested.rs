@@ -174,6 +174,12 @@ fn the_built_in_guest_passes_wherever_it_is_moved() {
         "whole-cpu",
         &format_args!("parts prot* and vm86*, moved: {why}"),
     );
+    parts.retain(|name| !["pic-pit", "apic"].contains(name));
+    let why = "QEMU's software CPU forgets STI's shadow at an entry: once in a few hundred runs HLT waits for ever";
+    skip(
+        "whole-cpu",
+        &format_args!("parts pic-pit and apic, moved: {why}"),
+    );
     let names = parts.join(",");
     // A terminal takes no longer line than 1 KiB.
     let plan = "$(seq 31 31 3069 | sed s/^/exits=/ | tr '\\n' ,)monitor";
@@ -243,10 +249,13 @@ fn linux(kernel: Kernel) {
     let theirs = run.log();
     assert!(run.ends(SOON).success());
 
-    nested.start(&machine);
+    nested.start(&machine.args(["-stats"]));
     lives(&mut nested);
     let ours = nested.said();
     assert_eq!(nested.ended(SOON), 0);
+    let counted = nested.said();
+    assert!(counted.contains("IO_INSTRUCTION"), "{counted}");
+    assert!(!counted.contains(" rescue "), "{counted}");
     same(&ours, &theirs, CLOCKS);
 }
 

@@ -48,9 +48,9 @@ use super::debug::Debug;
 use super::kick::{self, Kicker};
 use super::memory::{Behind, Touch};
 use super::state::{self, Held};
-use super::{APIC_BASE, Shared, cpuid, host, tsc};
+use super::{APIC_BASE, Shared, cpuid, host, stats, tsc};
 use crate::error::{Bytes, Place};
-use crate::{AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit};
+use crate::{AccelError, Counters, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit};
 
 ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 
@@ -658,6 +658,13 @@ impl Vcpu for KvmVcpu {
         self.debug = debug;
         self.arm_debug()
             .inspect_err(|_| self.debug = Debug::default())
+    }
+
+    fn counters(&mut self) -> Counters {
+        Counters {
+            kernel: stats::read(&self.fd),
+            ..Counters::default()
+        }
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

@@ -10,6 +10,10 @@
 //! - it checks no segment limits, and calls the write of a read-modify-write a read;
 //! - it sets the accessed bit in PAE's page directory pointers, after which KVM refuses them: i386
 //!   kernels with PAE end at their first write of CR4, in `qemu-system-x86_64 -accel kvm` too;
+//! - at VMRUN it does not take up the interrupt shadow: after an exit between STI and HLT an interrupt
+//!   comes before HLT;
+//! - a fault in delivering an exception that KVM injects (again) starts no #DF;
+//! - an inner stack from a 32-bit TSS that KVM has loaded as busy, which it is, aborts QEMU;
 //! - breakpoints and watchpoints by `KVM_SET_GUEST_DEBUG` stop nothing.
 
 mod archive;
