@@ -204,6 +204,20 @@ const KNOWN: &[Known] = &[
             _ => false,
         },
     },
+    Known {
+        what: "MOV to a segment register with REX.R is #UD (SDM Vol. 2A, \"REX Prefixes\": ignored there)",
+        explains: |case, lines| {
+            let rex = case.code.iter().find(|byte| (0x40..0x50).contains(*byte));
+            case.mode == Mode::Long
+                && is(case, &[Mnemonic::Mov])
+                && rex.is_some_and(|rex| rex & 4 != 0)
+                && case
+                    .code
+                    .windows(2)
+                    .any(|w| (0x40..0x50).contains(&w[0]) && matches!(w[1], 0x8C | 0x8E))
+                && undefined(lines)
+        },
+    },
 ];
 
 /// Instructions that the kernel's emulator lacks, wholly or in some form (gates, task switches, ENTER
