@@ -34,6 +34,7 @@ struct Row {
     differ: u64,
     refused: u64,
     hung: u64,
+    astray: u64,
     absent: u64,
 }
 
@@ -44,6 +45,7 @@ pub struct Report {
     /// Unexplained differences by instruction, mode and ring.
     differing: BTreeMap<String, u64>,
     refused: BTreeMap<String, u64>,
+    astray: BTreeMap<String, u64>,
     known: BTreeMap<&'static str, u64>,
     /// Cases that a partial KVM got with other flags: see [`known::comparable`].
     changed: u64,
@@ -108,6 +110,11 @@ fn one(
     let case = changed.as_ref().unwrap_or(case);
     match arena.compare(case)? {
         Verdict::Agree => row.agree += 1,
+        Verdict::Astray => {
+            row.astray += 1;
+            let name = format!("{:?}", case.instruction().mnemonic());
+            *report.astray.entry(name).or_default() += 1;
+        }
         Verdict::Refused(why) => {
             match why {
                 Refusal::Hang => row.hung += 1,
@@ -161,16 +168,20 @@ impl fmt::Display for Report {
         for (what, count) in &self.known {
             writeln!(f, "{count:>8}  known: {what}")?;
         }
-        let refused: Vec<String> = self
-            .refused
-            .iter()
-            .map(|(n, c)| format!("{n} {c}"))
-            .collect();
-        writeln!(f, "refused by KVM: {}", refused.join(", "))?;
+        let list = |counts: &BTreeMap<String, u64>| {
+            let items: Vec<String> = counts.iter().map(|(n, c)| format!("{n} {c}")).collect();
+            items.join(", ")
+        };
+        writeln!(f, "refused by KVM: {}", list(&self.refused))?;
         writeln!(
             f,
-            "{:<16}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
-            "mode", "agree", "known", "differ", "refused", "hang", "skipped"
+            "more than one instruction, not compared: {}",
+            list(&self.astray)
+        )?;
+        writeln!(
+            f,
+            "{:<16}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}{:>9}",
+            "mode", "agree", "known", "differ", "refused", "hang", "astray", "skipped"
         )?;
         for ((mode, cpl), row) in &self.modes {
             let name = format!("{mode:?} ring {cpl}");
@@ -180,11 +191,12 @@ impl fmt::Display for Report {
                 differ,
                 refused,
                 hung,
+                astray,
                 absent,
             } = row;
             writeln!(
                 f,
-                "{name:<16}{agree:>9}{known:>9}{differ:>9}{refused:>9}{hung:>9}{absent:>9}"
+                "{name:<16}{agree:>9}{known:>9}{differ:>9}{refused:>9}{hung:>9}{astray:>9}{absent:>9}"
             )?;
         }
         let changed = self.changed;

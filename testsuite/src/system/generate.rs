@@ -88,6 +88,12 @@ const MSRS: [u64; 12] = [
     0xC000_5555,
 ];
 
+/// Whether the bytes are a string instruction, which RCX counts.
+fn is_string(code: &[u8], mode: Mode) -> bool {
+    let mut decoder = Decoder::with_ip(mode.bits(), code, 0, DecoderOptions::NONE);
+    decoder.decode().is_string_instruction()
+}
+
 /// A stream of cases that depends on its seed only.
 pub struct Generator {
     random: Random,
@@ -200,7 +206,9 @@ impl Generator {
             return at & 0xFFFF;
         }
         match r.below(40) {
-            0 => 0xFFFF_FFF8,
+            // Outside 64-bit mode what crosses 4 GiB may fault or not (SDM Vol. 3A, "Limit Checking").
+            0 if mode == Mode::Long => 0xFFFF_FFF8,
+            0 => 0xFFFF_FFF0,
             1 if mode == Mode::Long => 0x8000_0000_0000 - r.below(4),
             2 => r.below(0x1_0000),
             _ => DATA + at,
@@ -214,11 +222,20 @@ impl Generator {
             2 => u64::from(self.selector(mode)),
             _ => self.place(mode),
         });
-        if self.random.chance(70) {
-            gpr[Gpr::Rcx as usize] = self.random.below(6);
+        let few = self.random.chance(70);
+        if few || is_string(&code, mode) {
+            // Not so many that a string reaches the code, nor that it takes long.
+            let bound = if few { 6 } else { 256 };
+            gpr[Gpr::Rcx as usize] = self.random.below(bound);
         }
         match code.windows(2).find(|w| w[0] == 0x0F).map(|w| w[1]) {
             Some(0x30 | 0x32) => gpr[Gpr::Rcx as usize] = self.random.pick(&MSRS),
+            // SYSEXIT, SYSRET: where a HLT is, mostly.
+            Some(0x35) if self.random.chance(70) => {
+                gpr[Gpr::Rdx as usize] = CODE + 0x900;
+                gpr[Gpr::Rcx as usize] = STACK;
+            }
+            Some(0x07) if self.random.chance(70) => gpr[Gpr::Rcx as usize] = CODE + 0x900,
             // MOV to CR: bits that are there, mostly.
             Some(0x22) if self.random.chance(60) => {
                 let value =

@@ -156,6 +156,8 @@ pub struct Outcome {
 pub enum Verdict {
     /// All that can be seen is equal.
     Agree,
+    /// It is more than one instruction, so it was not run on KVM.
+    Astray,
     /// KVM refuses to run it.
     Refused(Refusal),
     /// The lines tell where: KVM first, ours second.
@@ -189,11 +191,19 @@ impl Arena {
     /// # Errors
     /// If KVM breaks down, other than by refusing an instruction.
     pub fn compare(&mut self, case: &Case) -> Result<Verdict, accel::AccelError> {
-        let theirs = match self.kvm.run(case)? {
+        let ours = self.software.run(case);
+        if matches!(ours.end, End::Hang | End::Astray) {
+            return Ok(Verdict::Astray);
+        }
+        let mut theirs = self.kvm.run(case)?;
+        if theirs.as_ref().err() == Some(&Refusal::Hang) {
+            // A busy host may have kept it waiting.
+            theirs = self.kvm.run(case)?;
+        }
+        let theirs = match theirs {
             Ok(outcome) => outcome,
             Err(refusal) => return Ok(Verdict::Refused(refusal)),
         };
-        let ours = self.software.run(case);
         let lines = differences(&theirs, &ours);
         Ok(match lines.is_empty() {
             true => Verdict::Agree,

@@ -18,6 +18,8 @@
 //! | 28 | user, writable: the stack |
 //! | 29 to 63 | user, writable |
 
+use std::ops::Range;
+
 use emu::CpuState;
 use emu::arch::segment::TableRegister;
 use emu::arch::{Cr0, Cr4, Efer, Gpr, Seg, Segment};
@@ -48,6 +50,8 @@ const PAE_PDPT: u64 = 0xC000;
 const PAE_PD: u64 = 0xD000;
 const PD32: u64 = 0xE000;
 const PT32: u64 = 0xF000;
+/// All of them.
+pub const TABLES: Range<u64> = PML4..PT32 + 0x1000;
 /// The first code page.
 pub const CODE: u64 = 0x1_0000;
 /// Where the instruction stands, as an offset into [`CODE`].
