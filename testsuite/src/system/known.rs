@@ -209,13 +209,13 @@ const KNOWN: &[Known] = &[
         },
     },
     Known {
-        what: "ring 3: MOV of a control register that does not exist is #GP(0)",
+        what: "ring 3: MOV of a control or debug register that does not exist is #GP(0)",
         why: "the host: #UD",
         explains: |case, lines| {
             let moves = case
                 .code
                 .windows(2)
-                .any(|w| matches!(w, [0x0F, 0x20 | 0x22]));
+                .any(|w| matches!(w, [0x0F, 0x20..=0x23]));
             case.cpl == 3 && moves && raised(lines) == (Some(GP), Some(UD))
         },
     },
@@ -482,6 +482,13 @@ const KNOWN: &[Known] = &[
         why: "SDM Vol. 2, INT n",
         explains: |case, _| {
             is(case, &[Mnemonic::Int]) && matches!(case.instruction().immediate8(), 0x17..=0x1B)
+        },
+    },
+    Known {
+        what: "CMPXCHG16B that is neither aligned nor canonical is #SS where RBP or RSP is the base",
+        why: "the host: #GP(0)",
+        explains: |case, lines| {
+            is(case, &[Mnemonic::Cmpxchg16b]) && raised(lines) == (Some(SS), Some(GP))
         },
     },
     Known {
