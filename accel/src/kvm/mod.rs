@@ -280,6 +280,13 @@ impl Accel for Kvm {
         self.is_partial() && self.rescues.is_none()
     }
 
+    fn shown(&self, config: &VmConfig) -> Result<CpuModel, AccelError> {
+        Ok(CpuModel {
+            name: config.cpu.name,
+            leaves: self.leaves(config)?.0,
+        })
+    }
+
     fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, AccelError> {
         Ok(Arc::new(self.create(config)?))
     }

@@ -10,6 +10,7 @@
 
 mod debugger;
 mod handover;
+mod lockstep;
 mod opening;
 mod rescue;
 mod states;

@@ -1,0 +1,229 @@
+//! What is made of a mismatch: excused for a reason that is counted, or narrowed down to one
+//! instruction and reported.
+
+use emu::CpuState;
+
+use super::Divergence;
+use super::compare::{comparable, only_flags};
+use super::memory::{Word, Written};
+use super::record::Access;
+use super::vcpu::{Ended, LockstepVcpu, Missed, step};
+use crate::error::{Bytes, Place};
+use crate::{AccelError, VcpuExit};
+
+/// The most instructions of a slice that are stepped to find where it went wrong.
+const STEPPED: u64 = 1 << 20;
+/// Instructions whose results no two engines share, by the beginning of iced's names.
+const UNSHARED: &[&str] = &["Rdtsc", "Rdrand", "Rdseed", "Rdpid", "Rdpmc"];
+/// Instructions that a partial KVM runs wrongly without an exit.
+const KNOWN: &[&str] = &["Lzcnt", "Tzcnt", "Cpuid"];
+
+/// A slice that did not come out the same.
+pub(super) struct Slice {
+    /// The leader's state at its end.
+    pub(super) target: CpuState,
+    /// What the leader did to the board.
+    pub(super) tape: Vec<Access>,
+    /// The task priority at its beginning.
+    pub(super) priority: u8,
+    /// The pages that were written.
+    pub(super) written: Written,
+}
+
+/// What a mismatch at one instruction is.
+enum Verdict {
+    /// The leader's result counts.
+    Leaders,
+    /// The follower's result counts.
+    Followers,
+    /// It is none that there is a reason for.
+    Diverged,
+}
+
+impl LockstepVcpu {
+    /// A mismatch at one instruction: goes on if there is a reason for it.
+    pub(super) fn judge(
+        &mut self,
+        bytes: Bytes,
+        target: &CpuState,
+        missed: Option<Missed>,
+        written: &Written,
+        differing: Vec<Word>,
+    ) -> Result<(), AccelError> {
+        match self.verdict(&bytes, target, missed.as_ref(), &differing) {
+            Verdict::Leaders => {
+                self.settle(written);
+                self.adopt(target.clone());
+                Ok(())
+            }
+            Verdict::Followers => {
+                self.shared.memory().give_leader(written);
+                self.settle(written);
+                self.give_leader()
+            }
+            Verdict::Diverged => {
+                let follower = match self.first.take() {
+                    Some(first) => first,
+                    None => self.follower.state().canonical(),
+                };
+                let changes = self.shared.memory().changes(written);
+                let before = self.agreed.clone();
+                Err(self.diverged(Divergence {
+                    bytes,
+                    before,
+                    leader: target.clone(),
+                    follower,
+                    access: access(missed),
+                    memory: differing,
+                    written: changes,
+                    history: Vec::new(),
+                    located: true,
+                }))
+            }
+        }
+    }
+
+    /// What a mismatch at one instruction is, counted.
+    fn verdict(
+        &mut self,
+        bytes: &Bytes,
+        target: &CpuState,
+        missed: Option<&Missed>,
+        differing: &[Word],
+    ) -> Verdict {
+        if matches!(missed, Some(Missed::Access(_))) {
+            return Verdict::Diverged;
+        }
+        let bits = Place(self.agreed.clone()).bits();
+        let name = emu::encoding(bytes.as_slice(), bits).unwrap_or_default();
+        let is_one_of = |names: &[&str]| names.iter().any(|n| name.starts_with(n));
+        if is_one_of(UNSHARED) {
+            self.tally.copied += 1;
+            return Verdict::Leaders;
+        }
+        if self.shared.partial && is_one_of(KNOWN) {
+            *self.tally.known.entry(name).or_default() += 1;
+            return Verdict::Followers;
+        }
+        let Some(own) = self.first.clone().filter(|_| differing.is_empty()) else {
+            return Verdict::Diverged;
+        };
+        let flags = only_flags(&comparable(target.clone(), false), &comparable(own, false));
+        let undefined = emu::undefined_flags(bytes.as_slice(), bits);
+        if flags.is_some_and(|differ| undefined.contains(differ)) {
+            self.tally.masked += 1;
+            return Verdict::Leaders;
+        }
+        Verdict::Diverged
+    }
+
+    /// Takes both engines back to where they agreed and steps them through the slice.
+    pub(super) fn locate(
+        &mut self,
+        slice: &Slice,
+        missed: Option<Missed>,
+        differing: Vec<Word>,
+    ) -> Result<(), AccelError> {
+        tracing::debug!(target: "lockstep", "a slice differs ({missed:?}); {}", Place(self.agreed.clone()));
+        if !self.can_step(&self.agreed) {
+            let follower = self.follower.state().canonical();
+            let written = self.shared.memory().changes(&slice.written);
+            let agreed = self.agreed.clone();
+            self.adopt(agreed);
+            let bytes = self.remember();
+            let before = self.agreed.clone();
+            return Err(self.diverged(Divergence {
+                bytes,
+                before,
+                leader: slice.target.clone(),
+                follower,
+                access: access(missed),
+                memory: differing,
+                written,
+                history: Vec::new(),
+                located: false,
+            }));
+        }
+        let held = self.shared.memory().take_back(&slice.written);
+        let maps = self.shared.memory().both_maps().map_err(super::no_map)?;
+        if let Some((now, _)) = &maps {
+            self.shared.leader.set_memory_map(now.clone())?;
+        }
+        let start = self.agreed.clone();
+        self.leader.set_state(&start)?;
+        self.adopt(start);
+        self.shared.attention.set(emu::attention::Signals::MAP);
+        let excused = self.excused();
+        let stepped = self.step_through(slice);
+        self.lead.pass();
+        stepped?;
+        if let Some((_, next)) = maps {
+            self.shared.leader.set_memory_map(next)?;
+        }
+        let mut written = self.shared.memory().written(&*self.shared.leader)?;
+        self.shared.memory().put_back(&held, &mut written);
+        self.settle(&written);
+        if self.excused() == excused {
+            self.tally.timing += 1;
+        }
+        Ok(())
+    }
+
+    /// How many mismatches there was a reason for.
+    fn excused(&self) -> u64 {
+        self.tally.masked + self.tally.copied + self.tally.known.values().sum::<u64>()
+    }
+
+    /// Steps both through a slice, the record being the board.
+    fn step_through(&mut self, slice: &Slice) -> Result<(), AccelError> {
+        self.lead.replay(slice.tape.clone(), slice.priority);
+        self.follow.replay(slice.tape.clone(), slice.priority);
+        let end = comparable(slice.target.clone(), false);
+        self.stepping = true;
+        for _ in 0..STEPPED {
+            let bytes = self.remember();
+            self.leader.set_debug(&step())?;
+            let ended = self.run_leader()?;
+            let target = self.leader.state()?.canonical();
+            let reached = self.follow_to(&target, false, Some(&bytes));
+            let written = self.shared.memory().written(&*self.shared.leader)?;
+            let differing = self.shared.memory().differences(&written, &target);
+            if reached.is_ok() && differing.is_empty() {
+                self.settle(&written);
+                self.agreed = target;
+            } else {
+                self.judge(bytes, &target, reached.err(), &written, differing)?;
+            }
+            let halted = !matches!(
+                ended,
+                Ended::Exit(VcpuExit::Debug(_) | VcpuExit::Kicked)
+            );
+            let done = match slice.tape.is_empty() {
+                true => comparable(self.agreed.clone(), false) == end,
+                false => self.lead.consumed(),
+            };
+            if halted || done {
+                break;
+            }
+        }
+        // What the leader had accepted at the end is still accepted.
+        if slice.target.queued.is_some() && self.agreed.queued.is_none() {
+            self.agreed.queued = slice.target.queued;
+            let state = self.agreed.clone();
+            self.leader.set_state(&state)?;
+        }
+        Ok(())
+    }
+
+    fn diverged(&mut self, found: Divergence) -> AccelError {
+        let history = self.history.drain(..).collect();
+        AccelError::Diverged(Box::new(Divergence { history, ..found }))
+    }
+}
+
+fn access(missed: Option<Missed>) -> Option<String> {
+    match missed {
+        Some(Missed::Access(what)) => Some(what),
+        _ => None,
+    }
+}
