@@ -13,10 +13,12 @@ pub enum Engine {
     Tcg,
     /// The processor, through KVM.
     Kvm,
+    /// Both, which check each other.
+    Lockstep,
 }
 
 impl Engine {
-    /// Both.
+    /// Those that run a guest by themselves.
     pub const ALL: [Self; 2] = [Self::Tcg, Self::Kvm];
 
     /// As `-accel` names it.
@@ -24,6 +26,7 @@ impl Engine {
         match self {
             Self::Tcg => "tcg",
             Self::Kvm => "kvm",
+            Self::Lockstep => "lockstep",
         }
     }
 }
@@ -35,16 +38,33 @@ pub const CHOICES: &[(&str, &str)] = &[
         "kvm",
         "the processor; rescue=on|off: the own CPU runs what KVM cannot",
     ),
+    (
+        "lockstep",
+        "kvm, checked by the own CPU; mode=exit|step: at each access, or each instruction",
+    ),
     ("auto", "kvm if it is there and good, else tcg"),
     ("kvm:tcg", "the first that works"),
 ];
 
 /// Names that `-accel` takes.
-const NAMES: [&str; 3] = ["tcg", "kvm", "auto"];
+const NAMES: [&str; 4] = ["tcg", "kvm", "lockstep", "auto"];
 /// Properties of `kvm`.
 const KVM_PROPERTIES: [&str; 2] = ["rescue", "kernel-irqchip"];
 /// Properties of `tcg`: one processor has one thread either way.
 const TCG_PROPERTIES: [&str; 1] = ["thread"];
+
+/// Properties of `lockstep`.
+const LOCKSTEP_PROPERTIES: [&str; 1] = ["mode"];
+
+/// `mode=` of `lockstep`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockstepMode {
+    /// The engines are compared behind each access to the board.
+    #[default]
+    Exit,
+    /// Behind each instruction.
+    Step,
+}
 
 /// An engine that may run the guest, with its properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +73,8 @@ pub struct Candidate {
     pub engine: Engine,
     /// `rescue=`: the software CPU runs what KVM cannot; `None` if it was not said.
     pub rescue: Option<bool>,
+    /// `mode=`: how often lockstep compares.
+    pub mode: LockstepMode,
 }
 
 impl Candidate {
@@ -67,6 +89,7 @@ impl Candidate {
         Self {
             engine,
             rescue: None,
+            mode: LockstepMode::default(),
         }
     }
 }
@@ -140,6 +163,7 @@ fn add(
         match name {
             "tcg" => engines.push(Engine::Tcg),
             "kvm" => engines.push(Engine::Kvm),
+            "lockstep" => engines.push(Engine::Lockstep),
             "auto" => engines.extend([Engine::Kvm, Engine::Tcg]),
             other => return Err(one_of("-accel", other, &NAMES, "an engine")),
         }
@@ -150,6 +174,9 @@ fn add(
     }
     if engines.contains(&Engine::Tcg) {
         known.extend(TCG_PROPERTIES);
+    }
+    if engines.contains(&Engine::Lockstep) {
+        known.extend(LOCKSTEP_PROPERTIES);
     }
     let usage = |error| CliError::Usage(format!("-accel {names}: {error}"));
     properties.only(&known).map_err(usage)?;
@@ -173,9 +200,22 @@ fn add(
     let rescue = properties.get("rescue");
     let rescue = rescue.map(|given| switch("-accel rescue=", given));
     let rescue = rescue.transpose()?;
+    let mode = match properties.get("mode") {
+        None | Some("exit") => LockstepMode::Exit,
+        Some("step") => LockstepMode::Step,
+        Some("slice") => {
+            let text = "-accel lockstep,mode=slice: not there yet; 'exit' and 'step' are";
+            return Err(CliError::Usage(text.into()));
+        }
+        Some(other) => {
+            let modes = ["exit", "step"];
+            return Err(one_of("-accel mode=", other, &modes, "'exit' or 'step'"));
+        }
+    };
     candidates.extend(engines.into_iter().map(|engine| Candidate {
         engine,
         rescue: rescue.filter(|_| engine == Engine::Kvm),
+        mode,
     }));
     Ok(())
 }
@@ -233,6 +273,9 @@ mod tests {
             ("kvm,rescue=maybe", "'on' or 'off'"),
             ("kvm,kernel-irqchip=on", "in user space"),
             ("tcg,thread=two", "'single' or 'multi'"),
+            ("lockstep,mode=slice", "not there yet"),
+            ("lockstep,mode=setp", "did you mean 'step'?"),
+            ("kvm,mode=step", "no property 'mode'"),
         ] {
             let error = parse(&[option], None).expect_err(option);
             assert!(error.contains(part), "{option}: {error}");

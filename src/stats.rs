@@ -124,7 +124,8 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rescued = self.counts(|run| run.counters.rescued.clone());
         let kernel = self.counts(RunStats::kernel);
-        let names = rescued.iter().chain(&kernel).flat_map(BTreeMap::keys);
+        let lockstep = self.counts(|run| run.counters.lockstep.clone());
+        let names = rescued.iter().chain(&kernel).chain(&lockstep).flat_map(BTreeMap::keys);
         let width = names.map(String::len).fold(NAMES, usize::max);
         write!(f, "{:<width$} {:<6}", "exits", "")?;
         for run in self.0 {
@@ -137,6 +138,7 @@ impl fmt::Display for Table<'_> {
         let milliseconds = self.counts(|run| u64::try_from(run.time.as_millis()).ok());
         f.write_str(&row(width, "guest time", "ms", &milliseconds))?;
         f.write_str(&named_rows(width, "rescue", &rescued))?;
+        f.write_str(&named_rows(width, "lock", &lockstep))?;
         f.write_str(&named_rows(width, "kernel", &kernel))?;
         writeln!(f, "not counted: {}", self.unknown())
     }
@@ -163,12 +165,13 @@ impl RunStats {
         });
         let exits: Vec<String> = seen.into_iter().chain(unseen).collect();
         format!(
-            "{{\"engine\":\"{}\",\"guest_seconds\":{:.6},\"instructions\":{},\"exits\":{{{}}},\"rescued\":{},\"kernel\":{}}}",
+            "{{\"engine\":\"{}\",\"guest_seconds\":{:.6},\"instructions\":{},\"exits\":{{{}}},\"rescued\":{},\"lockstep\":{},\"kernel\":{}}}",
             self.engine,
             self.time.as_secs_f64(),
             or_null(self.counters.instructions),
             exits.join(","),
             object(&self.counters.rescued),
+            object(&self.counters.lockstep),
             object(&self.kernel())
         )
     }
@@ -313,7 +316,7 @@ mod tests {
             r#""PENDING_INTERRUPT":null"#,
             r#""PENDING_INTERRUPT":2"#,
             r#""instructions":null"#,
-            r#""rescued":{"FLD1":5},"kernel":{"exits":12,"irq_window_exits":2,"nothing":0}}]}"#,
+            r#""rescued":{"FLD1":5},"lockstep":{},"kernel":{"exits":12,"irq_window_exits":2,"nothing":0}}]}"#,
         ] {
             assert!(json.contains(part), "{json} lacks {part}");
         }

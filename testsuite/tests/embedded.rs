@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use accel::kvm::{Kvm, Rescues};
+use accel::lockstep::{Lockstep, Mode};
 use accel::tcg::Tcg;
 use accel::{Accel, AccelError, CpuIo, CpuModel, CpuState, MemoryMap, Vcpu, Vm, VmConfig};
 use devices::board::BoardOptions;
@@ -147,6 +148,44 @@ fn kvm_with_rescue_runs_every_part() {
     let found = embedded::divergence(&on_tcg.exits, &on_kvm.exits);
     assert_eq!(found, None, "tcg and kvm part");
     assert_eq!(table.total() != 0, kvm.is_partial(), "{:?}", table.table());
+}
+
+/// KVM leads and the software CPU follows, part by part.
+fn lockstep_agrees(mode: Mode) {
+    let mut failed = Vec::new();
+    for part in guest::PARTS {
+        let accel = match Kvm::open() {
+            Ok(kvm) => Lockstep::new(Box::new(kvm), mode),
+            Err(error) => return skip("kvm", &error),
+        };
+        let one = Run {
+            parts: parts(&[part.name]),
+            ..all_parts()
+        };
+        match embedded::run(&one, &accel, 0, Box::new(io::sink())) {
+            Ok(report) if report.passed() => {
+                let counts = report.stats.counters.lockstep;
+                println!("{}: {counts:?}", part.name);
+                assert!(counts["agreed points"] > 100, "{}: {counts:?}", part.name);
+            }
+            Ok(report) => {
+                let serial = String::from_utf8_lossy(&report.serial).into_owned();
+                failed.push(format!("{}: {:?}\n{serial}", part.name, report.outcome));
+            }
+            Err(error) => failed.push(format!("{}: {error}", part.name)),
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}
+
+#[test]
+fn engines_agree_at_each_exit() {
+    lockstep_agrees(Mode::Exit);
+}
+
+#[test]
+fn engines_agree_at_each_instruction() {
+    lockstep_agrees(Mode::Step);
 }
 
 #[test]

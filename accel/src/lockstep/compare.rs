@@ -52,7 +52,7 @@ pub(super) fn differences(leader: &CpuState, follower: &CpuState) -> Vec<String>
             leader.rflags, follower.rflags
         ));
     }
-    let named = ["gpr:", "segments:", "rflags:"];
+    let named = ["gpr:", "segments:", "rflags:", "tsc_offset:"];
     let rest = leader.differences(follower).into_iter();
     found.extend(rest.filter(|line| !named.iter().any(|name| line.starts_with(name))));
     found

@@ -2,6 +2,7 @@
 //! instruction and reported.
 
 use emu::CpuState;
+use emu::arch::RFlags;
 
 use super::Divergence;
 use super::compare::{comparable, only_flags};
@@ -101,7 +102,16 @@ impl LockstepVcpu {
             self.tally.copied += 1;
             return Verdict::Leaders;
         }
-        if self.shared.partial && is_one_of(KNOWN) {
+        // The kernel's emulator lets STI shade interrupts even if they were on already.
+        let shadow_only = self.first.as_ref().is_some_and(|own| {
+            let own = CpuState {
+                shadow: target.shadow,
+                ..own.clone()
+            };
+            comparable(own, false) == comparable(target.clone(), false)
+        });
+        let shaded = name == "Sti" && self.agreed.rflags.contains(RFlags::IF) && shadow_only;
+        if self.shared.partial && (is_one_of(KNOWN) || shaded) {
             *self.tally.known.entry(name).or_default() += 1;
             return Verdict::Followers;
         }
@@ -179,6 +189,11 @@ impl LockstepVcpu {
         self.lead.replay(slice.tape.clone(), slice.priority);
         self.follow.replay(slice.tape.clone(), slice.priority);
         let end = comparable(slice.target.clone(), false);
+        if let Some(event) = self.agreed.queued {
+            // KVM steps by TF, which a delivery would push: here it is not checked.
+            self.follower.deliver(event);
+            self.give_leader()?;
+        }
         self.stepping = true;
         for _ in 0..STEPPED {
             let bytes = self.remember();

@@ -23,7 +23,7 @@ use crate::{AccelError, Counters, DebugPoints, Kick, Vcpu, VcpuExit};
 /// Instructions of the follower's before it goes on by blocks.
 const SHORT: u64 = 4096;
 /// The most instructions that the follower runs for a slice.
-const LONGEST: u64 = 1 << 24;
+const LONGEST: u64 = 1 << 22;
 /// The most for one instruction of the leader's: it may have run one more (a shadow, a delivery).
 const ONE: u64 = 4;
 /// The most for one that repeats.
@@ -163,7 +163,9 @@ impl LockstepVcpu {
         let taken = pending.contains(Pending::NMI) && !state.nmi_masked
             || pending.contains(Pending::INTERRUPT) && state.rflags.contains(RFlags::IF);
         let wanted = self.shared.mode == Mode::Step || state.nmi_pending;
-        let steps = wanted && self.can_step(state) && !(open && taken);
+        // KVM steps by TF, which a delivery would push.
+        let delivers = state.queued.is_some() || state.nmi_pending && !state.nmi_masked;
+        let steps = wanted && self.can_step(state) && !delivers && !(open && taken);
         if steps {
             self.leader.set_debug(&step())?;
         } else if self.stepping {
