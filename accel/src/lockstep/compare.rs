@@ -5,11 +5,13 @@ use emu::arch::RFlags;
 use emu::state::{Activity, Shadow};
 
 /// A state without what is not compared: events that have been accepted and not delivered (the leader
-/// stops between the two), and the time-stamp counter.
+/// stops between the two), the time-stamp counter, and RF, which an emulator sets between the
+/// iterations of a repeated instruction.
 pub(super) fn comparable(mut state: CpuState, woken: bool) -> CpuState {
     state.queued = None;
     state.nmi_pending = false;
     state.tsc_offset = 0;
+    state.rflags -= RFlags::RF;
     if woken && state.activity == Activity::Halted {
         state.activity = Activity::Running;
     }

@@ -198,8 +198,7 @@ impl LockstepVcpu {
         for _ in 0..STEPPED {
             let bytes = self.remember();
             self.leader.set_debug(&step())?;
-            let ended = self.run_leader()?;
-            let target = self.leader.state()?.canonical();
+            let (ended, target) = self.run_leader(Some(&bytes))?;
             let reached = self.follow_to(&target, false, Some(&bytes));
             let written = self.shared.memory().written(&*self.shared.leader)?;
             let differing = self.shared.memory().differences(&written, &target);

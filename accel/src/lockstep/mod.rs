@@ -25,7 +25,7 @@
 //! (`timing/TLB`), and both go on from there. What the leader refuses (`KVM_EXIT_INTERNAL_ERROR`) or
 //! cannot hold is run by the software CPU alone and counted as `unchecked`.
 //!
-//! Not compared: the time-stamp counter's offset; the task priority behind an access (CR8 is compared
+//! Not compared: RF; the time-stamp counter's offset; the task priority behind an access (CR8 is compared
 //! where a slice has none); a page that devices and the guest wrote in one slice. Not there yet: slices
 //! that the software CPU scouts (`mode=slice`), a debugger, more than one processor. Where the leader cannot single-step (ring 3 of a
 //! partial KVM) a mismatch is reported for its whole slice.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use emu::arch::{RFlags, Seg};
+use emu::arch::{Gpr, RFlags, Seg};
 use emu::attention::Signals;
 use emu::engine::{Engine, Stop};
 use emu::state::{Activity, Queued, Shadow};
@@ -189,11 +189,10 @@ impl LockstepVcpu {
         };
         let priority = self.io.tpr();
         self.lead.record();
-        let ended = self.run_leader();
-        let target = self.leader.state();
+        let ran = self.run_leader(stepped.then_some(&bytes));
         let restarted = self.lead.restarted();
         let tape = self.lead.pass();
-        let (ended, target) = (ended?, target?.canonical());
+        let (ended, target) = ran?;
         if restarted {
             // INIT and start-up are no instructions: the state is the leader's.
             self.tally.copied += 1;
@@ -228,8 +227,27 @@ impl LockstepVcpu {
         }
     }
 
-    /// Runs the leader until it stops.
-    pub(super) fn run_leader(&mut self) -> Result<Ended, AccelError> {
+    /// Runs the leader until it stops, over `one` instruction if it is stepped; its state then.
+    pub(super) fn run_leader(
+        &mut self,
+        one: Option<&Bytes>,
+    ) -> Result<(Ended, CpuState), AccelError> {
+        loop {
+            let ended = self.enter_leader()?;
+            let state = self.leader.state()?.canonical();
+            // A kernel's emulator stops once more at a repeated instruction whose count is used up.
+            let again = one.is_some_and(repeats)
+                && matches!(ended, Ended::Exit(VcpuExit::Debug(_)))
+                && state.rip == self.agreed.rip
+                && state.gpr[Gpr::Rcx as usize] as u16 == 0;
+            if !again {
+                return Ok((ended, state));
+            }
+            self.leader.set_debug(&step())?;
+        }
+    }
+
+    fn enter_leader(&mut self) -> Result<Ended, AccelError> {
         self.watch.begin();
         let exit = self.leader.run();
         self.watch.end();
