@@ -63,9 +63,10 @@ impl LockstepVcpu {
                 self.give_leader()
             }
             Verdict::Diverged => {
+                let now = self.follower.state().canonical();
                 let follower = match self.first.take() {
-                    Some(first) => first,
-                    None => self.follower.state().canonical(),
+                    Some(first) if now.linear_rip() != target.linear_rip() => first,
+                    _ => now,
                 };
                 let changes = self.shared.memory().changes(written);
                 let before = self.agreed.clone();
@@ -78,7 +79,8 @@ impl LockstepVcpu {
                     memory: differing,
                     written: changes,
                     history: Vec::new(),
-                    located: true,
+                    // It may have gone on, to where the leader cannot be stepped.
+                    located: self.can_step(target),
                 }))
             }
         }
@@ -98,6 +100,10 @@ impl LockstepVcpu {
         let bits = Place(self.agreed.clone()).bits();
         let name = emu::encoding(bytes.as_slice(), bits).unwrap_or_default();
         let is_one_of = |names: &[&str]| names.iter().any(|n| name.starts_with(n));
+        if missed.is_none() && !differing.is_empty() && differing.iter().all(pushed_by_step) {
+            *self.tally.known.entry("TF pushed by a step".to_owned()).or_default() += 1;
+            return Verdict::Followers;
+        }
         if is_one_of(UNSHARED) {
             self.tally.copied += 1;
             return Verdict::Leaders;
@@ -233,6 +239,13 @@ impl LockstepVcpu {
         let history = self.history.drain(..).collect();
         AccelError::Diverged(Box::new(Divergence { history, ..found }))
     }
+}
+
+/// Whether the leader has TF, by which it is stepped, in an image of flags that the follower has not.
+fn pushed_by_step(word: &Word) -> bool {
+    let differ = word.leader ^ word.follower;
+    let tf = |lane: u64| RFlags::TF.bits() << (16 * lane);
+    word.follower & differ == 0 && (0..4).any(|lane| differ == tf(lane))
 }
 
 fn access(missed: Option<Missed>) -> Option<String> {

@@ -23,7 +23,7 @@ use crate::{AccelError, Counters, DebugPoints, Kick, Vcpu, VcpuExit};
 /// Instructions of the follower's before it goes on by blocks.
 const SHORT: u64 = 4096;
 /// The most instructions that the follower runs for a slice.
-const LONGEST: u64 = 1 << 22;
+const LONGEST: u64 = 1 << 25;
 /// The most for one instruction of the leader's: it may have run one more (a shadow, a delivery).
 const ONE: u64 = 4;
 /// The most for one that repeats.
@@ -157,7 +157,7 @@ impl LockstepVcpu {
 
     /// Makes the leader stop behind the next instruction, or not.
     fn arm(&mut self) -> Result<bool, AccelError> {
-        let state = &self.agreed;
+        let state = &self.agreed.clone();
         let pending = self.io.pending();
         let open = state.shadow == Shadow::None;
         let taken = pending.contains(Pending::NMI) && !state.nmi_masked
@@ -165,7 +165,12 @@ impl LockstepVcpu {
         let wanted = self.shared.mode == Mode::Step || state.nmi_pending;
         // KVM steps by TF, which a delivery would push.
         let delivers = state.queued.is_some() || state.nmi_pending && !state.nmi_masked;
-        let steps = wanted && self.can_step(state) && !delivers && !(open && taken);
+        let steps = wanted
+            && self.can_step(state)
+            && !delivers
+            && !(open && taken)
+            && !state.rflags.contains(RFlags::TF)
+            && !self.leaves_stepping();
         if steps {
             self.leader.set_debug(&step())?;
         } else if self.stepping {
@@ -173,6 +178,15 @@ impl LockstepVcpu {
         }
         self.stepping = steps;
         Ok(steps)
+    }
+
+    /// Whether the next instruction may take TF or a partial KVM's privilege from the stepper: it sets
+    /// TF, or goes to ring 3.
+    fn leaves_stepping(&mut self) -> bool {
+        let bits = Place(self.agreed.clone()).bits();
+        let name = emu::encoding(&self.follower.bytes_at_rip(), bits).unwrap_or_default();
+        let all = ["Popf", "Iretq", "Iretd", "Sysret", "Sysexit"];
+        all.iter().any(|n| name.starts_with(n))
     }
 
     /// One slice of the leader's, and the follower behind it.
@@ -237,7 +251,7 @@ impl LockstepVcpu {
             let state = self.leader.state()?.canonical();
             // A kernel's emulator stops once more at a repeated instruction whose count is used up.
             let again = one.is_some_and(repeats)
-                && matches!(ended, Ended::Exit(VcpuExit::Debug(_)))
+                && matches!(ended, Ended::Exit(VcpuExit::Debug(_) | VcpuExit::Kicked))
                 && state.rip == self.agreed.rip
                 && state.gpr[Gpr::Rcx as usize] as u16 == 0;
             if !again {
