@@ -120,6 +120,12 @@ impl Side {
         state.at == state.tape.len()
     }
 
+    /// How many accesses of the record have been made, while it answers.
+    pub(super) fn position(&self) -> Option<usize> {
+        let state = self.lock();
+        (state.way == Way::Replay).then_some(state.at)
+    }
+
     /// What was accessed against the record.
     pub(super) fn wrong(&self) -> Option<String> {
         self.lock().wrong.clone()
@@ -160,6 +166,8 @@ impl Side {
         let expected = state.tape.get(state.at);
         if let Some(answer) = expected.and_then(fits) {
             state.at += 1;
+            drop(state);
+            self.stop();
             return Some(answer);
         }
         let expected = expected.map_or("nothing more".to_owned(), Access::to_string);

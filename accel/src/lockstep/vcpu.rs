@@ -250,14 +250,19 @@ impl LockstepVcpu {
             let ended = self.enter_leader()?;
             let state = self.leader.state()?.canonical();
             // A kernel's emulator stops once more at a repeated instruction whose count is used up.
-            let again = one.is_some_and(repeats)
+            // It shows RF there.
+            let amid = match one {
+                Some(bytes) => repeats(bytes) && state.rip == self.agreed.rip,
+                None => self.shared.partial && state.rflags.contains(RFlags::RF),
+            };
+            let again = amid
                 && matches!(ended, Ended::Exit(VcpuExit::Debug(_) | VcpuExit::Kicked))
-                && state.rip == self.agreed.rip
                 && state.gpr[Gpr::Rcx as usize] as u16 == 0;
             if !again {
                 return Ok((ended, state));
             }
             self.leader.set_debug(&step())?;
+            self.stepping = true;
         }
     }
 
@@ -354,7 +359,7 @@ impl LockstepVcpu {
         let linear = wanted.linear_rip();
         let mut idle = 0;
         loop {
-            if self.follow.consumed()
+            if self.is_level()
                 && self.follower.cpu().linear_rip() == linear
                 && comparable(self.follower.state().canonical(), woken) == wanted
             {
@@ -384,6 +389,14 @@ impl LockstepVcpu {
                 Stop::Halted => idle += 1,
                 _ => {}
             }
+        }
+    }
+
+    /// Whether the follower has made the accesses that the leader has.
+    fn is_level(&self) -> bool {
+        match self.lead.position() {
+            Some(at) => self.follow.position() == Some(at),
+            None => self.follow.consumed(),
         }
     }
 
