@@ -125,7 +125,11 @@ impl fmt::Display for Table<'_> {
         let rescued = self.counts(|run| run.counters.rescued.clone());
         let kernel = self.counts(RunStats::kernel);
         let lockstep = self.counts(|run| run.counters.lockstep.clone());
-        let names = rescued.iter().chain(&kernel).chain(&lockstep).flat_map(BTreeMap::keys);
+        let names = rescued
+            .iter()
+            .chain(&kernel)
+            .chain(&lockstep)
+            .flat_map(BTreeMap::keys);
         let width = names.map(String::len).fold(NAMES, usize::max);
         write!(f, "{:<width$} {:<6}", "exits", "")?;
         for run in self.0 {

@@ -150,10 +150,17 @@ fn kvm_with_rescue_runs_every_part() {
     assert_eq!(table.total() != 0, kvm.is_partial(), "{:?}", table.table());
 }
 
-/// KVM leads and the software CPU follows, part by part.
-fn lockstep_agrees(mode: Mode) {
+/// KVM leads and the software CPU follows, part by part; on a partial KVM those parts that it runs, but
+/// for `not_yet`.
+fn lockstep_agrees(mode: Mode, not_yet: &[&str]) {
+    let Some((_, unavailable)) = kvm() else {
+        return;
+    };
     let mut failed = Vec::new();
-    for part in guest::PARTS {
+    for (n, part) in guest::PARTS.iter().enumerate() {
+        if unavailable != 0 && (unavailable >> n & 1 != 0 || not_yet.contains(&part.name)) {
+            continue;
+        }
         let accel = match Kvm::open() {
             Ok(kvm) => Lockstep::new(Box::new(kvm), mode),
             Err(error) => return skip("kvm", &error),
@@ -180,12 +187,12 @@ fn lockstep_agrees(mode: Mode) {
 
 #[test]
 fn engines_agree_at_each_exit() {
-    lockstep_agrees(Mode::Exit);
+    lockstep_agrees(Mode::Exit, &["long-ring3"]);
 }
 
 #[test]
 fn engines_agree_at_each_instruction() {
-    lockstep_agrees(Mode::Step);
+    lockstep_agrees(Mode::Step, &["long-ring3", "pic-pit", "apic", "uart"]);
 }
 
 #[test]

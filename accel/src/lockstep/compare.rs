@@ -36,7 +36,10 @@ pub(super) fn only_flags(a: &CpuState, b: &CpuState) -> Option<RFlags> {
 pub(super) fn differences(leader: &CpuState, follower: &CpuState) -> Vec<String> {
     let mut found = Vec::new();
     for register in emu::arch::Gpr::ALL {
-        let (a, b) = (leader.gpr[register as usize], follower.gpr[register as usize]);
+        let (a, b) = (
+            leader.gpr[register as usize],
+            follower.gpr[register as usize],
+        );
         if a != b {
             found.push(format!("{register:?}: {a:x} / {b:x}"));
         }

@@ -9,12 +9,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use emu::CpuState;
 use emu::arch::{Cr0, Cr4, Efer};
 use emu::memory::{
     Block, CODE_WRITTEN, DEVICE_WROTE, DIRTY, HOLDS_CODE, MapError, MemoryMap, PAGE_SIZE, Range,
     take_dirty, take_marked,
 };
-use emu::CpuState;
 
 use crate::{AccelError, Vm};
 
@@ -66,14 +66,22 @@ fn marks(len: u64) -> Arc<[AtomicU8]> {
 fn load(host: NonNull<u8>, page: usize) -> Page {
     // SAFETY: callers name a page of the block that `host` begins, which is page aligned and lives.
     std::array::from_fn(|word| unsafe {
-        host.as_ptr().cast::<u64>().add(page * WORDS + word).read_volatile()
+        host.as_ptr()
+            .cast::<u64>()
+            .add(page * WORDS + word)
+            .read_volatile()
     })
 }
 
 fn store(host: NonNull<u8>, page: usize, data: &Page) {
     for (word, &value) in data.iter().enumerate() {
         // SAFETY: as in `load`.
-        unsafe { host.as_ptr().cast::<u64>().add(page * WORDS + word).write_volatile(value) };
+        unsafe {
+            host.as_ptr()
+                .cast::<u64>()
+                .add(page * WORDS + word)
+                .write_volatile(value)
+        };
     }
 }
 
@@ -93,7 +101,10 @@ impl Copied {
             marks: marks(board.len),
             ..board.clone()
         };
-        let (own, agreed) = (Arc::new(Pages::new(board.len)), Arc::new(Pages::new(board.len)));
+        let (own, agreed) = (
+            Arc::new(Pages::new(board.len)),
+            Arc::new(Pages::new(board.len)),
+        );
         let follower = Block {
             host: own.start,
             len: board.len,
@@ -237,7 +248,9 @@ impl Memory {
             let by_engines = by_leader.into_iter().chain(by_follower);
             written.engines.extend(by_engines.map(|page| (n, page)));
             let by_devices = take_marked(&block.board.marks, DEVICE_WROTE);
-            written.devices.extend(by_devices.into_iter().map(|page| (n, page)));
+            written
+                .devices
+                .extend(by_devices.into_iter().map(|page| (n, page)));
         }
         Ok(written)
     }
@@ -355,9 +368,8 @@ impl Memory {
     fn physical(&self, block: usize, page: usize) -> u64 {
         let offset = page as u64 * PAGE_SIZE;
         let host = self.blocks[block].board.host;
-        let shows = |r: &&Range| {
-            r.block.host == host && offset >= r.offset && offset - r.offset < r.len
-        };
+        let shows =
+            |r: &&Range| r.block.host == host && offset >= r.offset && offset - r.offset < r.len;
         let range = self.map.ranges().iter().find(shows);
         range.map_or(offset, |r| r.start + (offset - r.offset))
     }
@@ -365,8 +377,14 @@ impl Memory {
     /// The page at a guest physical address.
     fn page_at(&self, physical: u64) -> Option<PageId> {
         let range = self.map.find(physical)?;
-        let block = self.blocks.iter().position(|c| c.board.host == range.block.host)?;
-        Some((block, ((range.offset + (physical - range.start)) / PAGE_SIZE) as usize))
+        let block = self
+            .blocks
+            .iter()
+            .position(|c| c.board.host == range.block.host)?;
+        Some((
+            block,
+            ((range.offset + (physical - range.start)) / PAGE_SIZE) as usize,
+        ))
     }
 
     /// The pages that hold the page tables of `state`.
@@ -385,7 +403,9 @@ impl Memory {
         for depth in (1..=levels).rev() {
             let mut below = Vec::new();
             for table in level {
-                let Some(id) = self.page_at(table) else { continue };
+                let Some(id) = self.page_at(table) else {
+                    continue;
+                };
                 if found.len() >= MOST_TABLES || !found.insert(id) || depth == 1 {
                     continue;
                 }

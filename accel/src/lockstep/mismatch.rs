@@ -101,7 +101,11 @@ impl LockstepVcpu {
         let name = emu::encoding(bytes.as_slice(), bits).unwrap_or_default();
         let is_one_of = |names: &[&str]| names.iter().any(|n| name.starts_with(n));
         if missed.is_none() && !differing.is_empty() && differing.iter().all(pushed_by_step) {
-            *self.tally.known.entry("TF pushed by a step".to_owned()).or_default() += 1;
+            *self
+                .tally
+                .known
+                .entry("TF pushed by a step".to_owned())
+                .or_default() += 1;
             return Verdict::Followers;
         }
         if is_one_of(UNSHARED) {
@@ -214,10 +218,7 @@ impl LockstepVcpu {
             } else {
                 self.judge(bytes, &target, reached.err(), &written, differing)?;
             }
-            let halted = !matches!(
-                ended,
-                Ended::Exit(VcpuExit::Debug(_) | VcpuExit::Kicked)
-            );
+            let halted = !matches!(ended, Ended::Exit(VcpuExit::Debug(_) | VcpuExit::Kicked));
             let done = match slice.tape.is_empty() {
                 true => comparable(self.agreed.clone(), false) == end,
                 false => self.lead.consumed(),
@@ -245,7 +246,10 @@ impl LockstepVcpu {
 fn pushed_by_step(word: &Word) -> bool {
     let differ = word.leader ^ word.follower;
     let tf = |lane: u64| RFlags::TF.bits() << (16 * lane);
-    word.follower & differ == 0 && (0..4).any(|lane| differ == tf(lane))
+    let plain = (0..4).any(|lane| differ == tf(lane));
+    // The kernel's emulator pushes RF with a double fault too.
+    let both = differ == (RFlags::TF | RFlags::RF).bits();
+    word.follower & differ == 0 && (plain || both)
 }
 
 fn access(missed: Option<Missed>) -> Option<String> {

@@ -31,7 +31,10 @@ impl Tally {
             ("timing/TLB", self.timing),
         ];
         let counts = counts.map(|(name, n)| (name.to_owned(), n));
-        let known = self.known.iter().map(|(what, n)| (format!("known wrong: {what}"), *n));
+        let known = self
+            .known
+            .iter()
+            .map(|(what, n)| (format!("known wrong: {what}"), *n));
         let alone = self.unchecked.iter();
         let alone = alone.map(|(what, n)| (format!("unchecked: {what}"), *n));
         counts.into_iter().chain(known).chain(alone).collect()

@@ -228,7 +228,16 @@ impl LockstepVcpu {
         } else if stepped {
             self.judge(bytes, &target, reached.err(), &written, differing)?;
         } else {
-            self.locate(&Slice { target, tape, priority, written }, reached.err(), differing)?;
+            self.locate(
+                &Slice {
+                    target,
+                    tape,
+                    priority,
+                    written,
+                },
+                reached.err(),
+                differing,
+            )?;
         }
         self.follow.pass();
         match ended {
@@ -319,7 +328,8 @@ impl LockstepVcpu {
         if self.history.len() == HISTORY {
             self.history.pop_front();
         }
-        self.history.push_back(format!("{:#x}: {text}", state.linear_rip()));
+        self.history
+            .push_back(format!("{:#x}: {text}", state.linear_rip()));
         Bytes::new(&all)
     }
 
@@ -339,10 +349,17 @@ impl LockstepVcpu {
     }
 
     /// Runs the follower to the leader's state.
-    pub(super) fn follow_to(&mut self, target: &CpuState, quiet: bool, one: Option<&Bytes>) -> Result<(), Missed> {
+    pub(super) fn follow_to(
+        &mut self,
+        target: &CpuState,
+        quiet: bool,
+        one: Option<&Bytes>,
+    ) -> Result<(), Missed> {
         let woken = target.queued.is_some() || target.nmi_pending;
         let wanted = comparable(target.clone(), woken);
-        if quiet && target.queued == self.agreed.queued && target.nmi_pending == self.agreed.nmi_pending
+        if quiet
+            && target.queued == self.agreed.queued
+            && target.nmi_pending == self.agreed.nmi_pending
             && comparable(self.agreed.clone(), woken) == wanted
         {
             return Ok(());
@@ -496,7 +513,11 @@ impl LockstepVcpu {
 
 /// Whether an instruction has a repeat prefix among its first bytes.
 fn repeats(bytes: &Bytes) -> bool {
-    bytes.as_slice().iter().take(4).any(|b| matches!(b, 0xF2 | 0xF3))
+    bytes
+        .as_slice()
+        .iter()
+        .take(4)
+        .any(|b| matches!(b, 0xF2 | 0xF3))
 }
 
 impl Vcpu for LockstepVcpu {

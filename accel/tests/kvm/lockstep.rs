@@ -93,7 +93,7 @@ fn parts(mode: Mode, code: &[u8], fault: Fault) -> Option<Box<Divergence>> {
     guest.handler(0x30, &[0x40, 0xCF]); // inc ax; iret
     match guest.try_run() {
         Err(AccelError::Diverged(found)) => Some(found),
-        other => panic!("{other:?}"),
+        other => panic!("{:?}", other.map_err(|e| e.to_string())),
     }
 }
 
@@ -135,5 +135,35 @@ fn a_wrong_iret_is_reported_at_its_instruction() {
             return;
         };
         assert!(found.located && found.text().starts_with("iret"), "{found}");
+    }
+}
+
+#[test]
+fn a_wrong_page_walk_is_reported_at_its_instruction() {
+    let fault: Fault = Arc::new(|_: &CpuState, bytes: &[u8], after: &mut CpuState| {
+        // As if the walk had ended at another frame.
+        let wrong = bytes.starts_with(&[0x48, 0x8B, 0x04, 0x25]);
+        after.gpr[Gpr::Rax as usize] ^= if wrong { 0xFF00 } else { 0 };
+        wrong
+    });
+    // nop; mov rax, [1000h]; mov rbx, rax; out 10h, al; hlt
+    let code = [
+        0x90, 0x48, 0x8B, 0x04, 0x25, 0x00, 0x10, 0x00, 0x00, 0x48, 0x89, 0xC3, 0xE6, 0x10, 0xF4,
+    ];
+    for mode in [Mode::Exit, Mode::Step] {
+        let Some(lockstep) = lockstep(mode) else {
+            return;
+        };
+        let mut guest = Guest::new(&lockstep.with_fault(Arc::clone(&fault)));
+        guest.ram.write(CODE, &code);
+        guest.page_tables();
+        guest.vcpu.set_state(&crate::long_state()).unwrap();
+        match guest.try_run() {
+            Err(AccelError::Diverged(found)) => {
+                assert!(found.located, "{found}");
+                assert_eq!(found.address(), CODE + 1, "{found}");
+            }
+            other => panic!("{:?}", other.map_err(|e| e.to_string())),
+        }
     }
 }
