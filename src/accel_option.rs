@@ -21,6 +21,14 @@ impl Engine {
     /// Those that run a guest by themselves.
     pub const ALL: [Self; 2] = [Self::Tcg, Self::Kvm];
 
+    /// The one that is not this.
+    pub fn other(self) -> Self {
+        match self {
+            Self::Tcg => Self::Kvm,
+            Self::Kvm | Self::Lockstep => Self::Tcg,
+        }
+    }
+
     /// As `-accel` names it.
     pub fn name(self) -> &'static str {
         match self {
@@ -31,12 +39,45 @@ impl Engine {
     }
 }
 
+/// What the software CPU runs beside KVM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rescue {
+    /// What KVM refuses, and of a partial KVM all but 64-bit ring 3, which alone is run by the processor
+    /// itself there.
+    On,
+    /// Nothing.
+    Off,
+    /// What KVM refuses, of a partial one too, right or wrong as it runs the rest.
+    Refusals,
+}
+
+impl Rescue {
+    /// The values of `rescue=`.
+    const NAMES: [&str; 3] = ["on", "off", "refusals"];
+
+    fn parse(given: &str) -> Result<Self, CliError> {
+        match given {
+            "refusals" => Ok(Self::Refusals),
+            _ => match switch("-accel rescue=", given) {
+                Ok(true) => Ok(Self::On),
+                Ok(false) => Ok(Self::Off),
+                Err(_) => Err(one_of(
+                    "-accel rescue=",
+                    given,
+                    &Self::NAMES,
+                    "'on', 'off' or 'refusals'",
+                )),
+            },
+        }
+    }
+}
+
 /// What `-accel help` shows.
 pub const CHOICES: &[(&str, &str)] = &[
     ("tcg", "twin86's own CPU"),
     (
         "kvm",
-        "the processor; rescue=on|off: the own CPU runs what KVM cannot",
+        "the processor; the own CPU runs what KVM cannot (rescue=on|off|refusals)",
     ),
     (
         "lockstep",
@@ -71,24 +112,42 @@ pub enum LockstepMode {
 pub struct Candidate {
     /// The engine.
     pub engine: Engine,
-    /// `rescue=`: the software CPU runs what KVM cannot; `None` if it was not said.
-    pub rescue: Option<bool>,
+    /// `rescue=`; [`Rescue::On`] if it was not said.
+    pub rescue: Rescue,
     /// `mode=`: how often lockstep compares.
     pub mode: LockstepMode,
 }
 
 impl Candidate {
-    /// Whether the software CPU runs what KVM cannot: only if the user says so, or a KVM that is
-    /// broken would look whole.
-    pub fn rescues(&self) -> bool {
-        self.rescue == Some(true)
+    /// One engine with its properties, as `option` takes it.
+    ///
+    /// # Errors
+    /// If there is no such engine or property.
+    pub fn parse(option: &'static str, given: &str) -> Result<Self, CliError> {
+        let usage = |error| CliError::Usage(format!("{option} {given}: {error}"));
+        let properties = Properties::parse(given).map_err(usage)?;
+        let name = properties.head().unwrap_or_default();
+        let names = Engine::ALL.map(Engine::name);
+        let engine = Engine::ALL.into_iter().find(|engine| engine.name() == name);
+        let engine = engine.ok_or_else(|| one_of(option, name, &names, "an engine"))?;
+        let known: &[&str] = match engine {
+            Engine::Tcg | Engine::Lockstep => &[],
+            Engine::Kvm => &["rescue"],
+        };
+        properties.only(known).map_err(usage)?;
+        let rescue = properties.get("rescue").map(Rescue::parse).transpose()?;
+        Ok(Self {
+            engine,
+            rescue: rescue.unwrap_or(Rescue::On),
+            mode: LockstepMode::default(),
+        })
     }
 
     /// An engine as it is without properties.
     pub fn plain(engine: Engine) -> Self {
         Self {
             engine,
-            rescue: None,
+            rescue: Rescue::On,
             mode: LockstepMode::default(),
         }
     }
@@ -197,9 +256,7 @@ fn add(
         let text = "-accel kvm,kernel-irqchip=on: the interrupt chips are always in user space";
         return Err(CliError::Usage(text.into()));
     }
-    let rescue = properties.get("rescue");
-    let rescue = rescue.map(|given| switch("-accel rescue=", given));
-    let rescue = rescue.transpose()?;
+    let rescue = properties.get("rescue").map(Rescue::parse).transpose()?;
     let mode = match properties.get("mode") {
         None | Some("exit") => LockstepMode::Exit,
         Some("step") => LockstepMode::Step,
@@ -214,7 +271,7 @@ fn add(
     };
     candidates.extend(engines.into_iter().map(|engine| Candidate {
         engine,
-        rescue: rescue.filter(|_| engine == Engine::Kvm),
+        rescue: rescue.unwrap_or(Rescue::On),
         mode,
     }));
     Ok(())
@@ -252,12 +309,15 @@ mod tests {
 
     #[test]
     fn properties_are_an_engines_own() {
-        let choice = parse(&["kvm,rescue=off", "tcg,thread=single"], None).expect("a choice");
-        let rescue: Vec<_> = choice.candidates.iter().map(|c| c.rescue).collect();
-        assert_eq!(rescue, [Some(false), None]);
-        let choice = parse(&["kvm:tcg,rescue=on"], None).expect("a choice");
-        let rescue: Vec<_> = choice.candidates.iter().map(|c| c.rescue).collect();
-        assert_eq!(rescue, [Some(true), None]);
+        for (given, rescue) in [
+            ("kvm", Rescue::On),
+            ("kvm,rescue=on", Rescue::On),
+            ("kvm,rescue=off", Rescue::Off),
+            ("kvm:tcg,rescue=refusals", Rescue::Refusals),
+        ] {
+            let choice = parse(&[given, "tcg,thread=single"], None).expect("a choice");
+            assert_eq!(choice.candidates[0].rescue, rescue, "{given}");
+        }
         assert!(parse(&["kvm,kernel-irqchip=off"], None).is_ok());
     }
 
@@ -270,7 +330,8 @@ mod tests {
             ("", "'' is not an engine"),
             ("tcg,rescue=on", "no property 'rescue'"),
             ("kvm,recsue=on", "did you mean 'rescue'?"),
-            ("kvm,rescue=maybe", "'on' or 'off'"),
+            ("kvm,rescue=maybe", "'on', 'off' or 'refusals'"),
+            ("kvm,rescue=refusal", "did you mean 'refusals'?"),
             ("kvm,kernel-irqchip=on", "in user space"),
             ("tcg,thread=two", "'single' or 'multi'"),
             ("lockstep,mode=slice", "not there yet"),

@@ -10,7 +10,7 @@ use accel::lockstep::{Lockstep, Mode};
 use accel::tcg::Tcg;
 use accel::{Accel, AccelError};
 
-use crate::accel_option::{Candidate, Choice, Engine, LockstepMode};
+use crate::accel_option::{Candidate, Choice, Engine, LockstepMode, Rescue};
 use crate::run::RunError;
 
 /// An option that only the software CPU can serve.
@@ -51,6 +51,41 @@ pub fn choose(choice: &Choice, tcg_only: Option<&TcgOnly>) -> Result<Chosen, Run
         }
     }
     Err(RunError::NoEngine)
+}
+
+/// Two engines, opened: a machine moves between them.
+pub struct Pair {
+    /// What it begins on.
+    pub first: Chosen,
+    /// The other one.
+    pub other: Box<dyn Accel>,
+}
+
+/// Opens the first engine that works and is good, and the other one, with what the choice says of it.
+///
+/// # Errors
+/// If one of them does not work.
+pub fn choose_pair(choice: &Choice, tcg_only: Option<&TcgOnly>) -> Result<Pair, RunError> {
+    if let Some(needed) = tcg_only {
+        return Err(RunError::NeedsTcg(needed.clone()));
+    }
+    let first = choose(choice, None)?;
+    let engine = first.candidate.engine.other();
+    let named = choice.candidates.iter().find(|c| c.engine == engine);
+    let other = open_named(named.copied().unwrap_or(Candidate::plain(engine)));
+    let other = other.map_err(|source| RunError::OtherEngine {
+        engine: engine.name(),
+        source: Box::new(source),
+    })?;
+    Ok(Pair { first, other })
+}
+
+/// Opens an engine that was named alone: a KVM may be partial, with a warning.
+///
+/// # Errors
+/// If it is not there, or broken.
+pub fn open_named(candidate: Candidate) -> Result<Box<dyn Accel>, RunError> {
+    Ok(try_one(candidate, None, true)?.0)
 }
 
 /// Opens a candidate if it is good; what to say of it.
@@ -114,19 +149,18 @@ pub fn open(engine: Engine) -> Result<Box<dyn Accel>, RunError> {
 
 /// Opens KVM and probes it. The last candidate may be partial, with a warning.
 fn open_good_kvm(candidate: Candidate, is_last: bool) -> Result<Box<dyn Accel>, RunError> {
-    let rescue = candidate.rescues();
     let Probed {
         accel,
         result,
         partial,
-    } = kvm::open_and_probe(rescue)?;
+    } = kvm::open_and_probe(candidate.rescue)?;
     match result {
         Ok(()) => Ok(accel),
         Err(error) if is_last && partial => {
-            let then = if rescue {
-                "the own CPU runs what it cannot"
-            } else {
-                "rescue=on lets the own CPU run what it cannot"
+            let then = match candidate.rescue {
+                Rescue::On => "the own CPU runs all but 64-bit ring 3",
+                Rescue::Refusals => "the own CPU runs what it refuses",
+                Rescue::Off => "rescue=on lets the own CPU run what it cannot",
             };
             tell(&format!("warning: a partial KVM, {then}: {error}"));
             Ok(accel)
@@ -150,19 +184,22 @@ mod kvm {
 
     use accel::kvm::Kvm;
 
-    use super::{Accel, Probed, RunError};
+    use super::{Accel, Probed, Rescue, RunError};
 
     pub(super) fn open() -> Result<Box<dyn Accel>, RunError> {
         Ok(Box::new(Kvm::open()?))
     }
 
     /// Rescue comes after the probe, which shows KVM as it is.
-    pub(super) fn open_and_probe(rescue: bool) -> Result<Probed, RunError> {
+    pub(super) fn open_and_probe(rescue: Rescue) -> Result<Probed, RunError> {
         let mut kvm = Kvm::open()?;
         let result = kvm.probe();
         let partial = kvm.is_partial();
-        if rescue {
+        if rescue != Rescue::Off {
             kvm = kvm.with_rescue(Arc::default());
+        }
+        if rescue == Rescue::Refusals {
+            kvm = kvm.refusals_only();
         }
         Ok(Probed {
             accel: Box::new(kvm),
@@ -174,7 +211,7 @@ mod kvm {
 
 #[cfg(not(all(feature = "kvm", target_os = "linux")))]
 mod kvm {
-    use super::{Accel, AccelError, Probed, RunError, io};
+    use super::{Accel, AccelError, Probed, Rescue, RunError, io};
 
     fn absent() -> RunError {
         AccelError::Unavailable {
@@ -188,7 +225,7 @@ mod kvm {
         Err(absent())
     }
 
-    pub(super) fn open_and_probe(_rescue: bool) -> Result<Probed, RunError> {
+    pub(super) fn open_and_probe(_rescue: Rescue) -> Result<Probed, RunError> {
         Err(absent())
     }
 }

@@ -10,7 +10,8 @@ use emu::arch::cpuid::CpuModel;
 use crate::accel_option::Choice;
 use crate::choose::TcgOnly;
 use crate::properties::{Properties, nearest};
-use crate::{gdb, stats};
+use crate::switch_option::Switches;
+use crate::{gdb, stats, subcommand};
 
 /// A PC (i440FX/PIIX3) with two engines: --accel=tcg runs the guest on twin86's own x86 CPU,
 /// --accel=kvm on the processor. Without a guest (-kernel, a drive, -bios) it runs the guest that is
@@ -26,10 +27,19 @@ pub struct Options {
     /// Engine: tcg, kvm, kvm:tcg (the first that works) or auto, the default: KVM if it is there and good,
     /// else tcg. The built-in guest runs on both unless one is named. `help` lists them.
     ///
-    /// May be given again for an engine to fall back to. kvm: rescue=on|off, whether the own CPU runs what
-    /// KVM cannot; kernel-irqchip=off. tcg: thread=single|multi makes no difference.
+    /// May be given again for an engine to fall back to. kvm: rescue=on|off|refusals, whether the own CPU
+    /// runs what KVM cannot (on: all but 64-bit ring 3 of a KVM without VT-x and SVM; refusals: only what it
+    /// refuses); kernel-irqchip=off. tcg: thread=single|multi makes no difference.
     #[arg(long, value_name = "ENGINE,...", help_heading = "CPU")]
     pub accel: Vec<String>,
+    /// Move the machine to the other engine where it says: exits=N, the N-th access to the board, insns=N,
+    /// after N instructions on tcg; or `monitor`: when its command accel_set does.
+    ///
+    /// May be a list and given again, for one move after the other; `:tcg` or `:kvm` behind one says where to.
+    /// The guest sees a processor that both engines can run. -accel names the engine to begin with, and
+    /// -accel again properties of the other.
+    #[arg(long, value_name = "exits=N,...", help_heading = "CPU")]
+    pub accel_switch_at: Vec<String>,
     /// Machine type; pc (i440FX + PIIX3) is the only one.
     #[arg(
         long = "M",
@@ -218,13 +228,17 @@ pub struct Options {
     /// Display; none is the only one.
     #[arg(long, value_name = "TYPE", help_heading = "Other devices")]
     pub display: Option<String>,
-    /// Log items: int,in_asm,exec,cpu,exits,guest_errors; `help` lists them.
+    /// Log items: int,in_asm,exec,cpu,exits,rescue,lockstep,guest_errors; `help` lists them.
     #[arg(long = "d", value_name = "ITEM,...", help_heading = "Debugging")]
     pub log: Option<String>,
     /// Log to FILE instead of standard error.
     #[arg(long = "D", value_name = "FILE", help_heading = "Debugging")]
     pub log_file: Option<PathBuf>,
     /// At the end, counts of exits, instructions and rescues to standard error or FILE; json or text.
+    ///
+    /// text: a column an engine; what is run for KVM is `rescue`, KVM's own counters are `kernel`. json: {"runs":
+    /// [{"engine", "guest_seconds", "instructions", "exits": {NAME: N}, "rescued": {INSTRUCTION: N}, "kernel":
+    /// {NAME: N}}]}, null for what an engine cannot count. Names are those of Intel's basic exit reasons.
     #[arg(
         long,
         value_name = "FORM[:FILE]",
@@ -234,6 +248,11 @@ pub struct Options {
         help_heading = "Debugging"
     )]
     pub stats: Option<String>,
+    /// Write every access of the processor to the board, and every interrupt, to FILE.
+    ///
+    /// A line each, in one form from both engines; `twin86 diff-exits A B` compares two such files.
+    #[arg(long, value_name = "FILE", help_heading = "Debugging")]
+    pub trace_exits: Option<PathBuf>,
     /// Print the options with all their properties.
     #[arg(long, help_heading = "Help")]
     pub help_all: bool,
@@ -310,7 +329,8 @@ impl Options {
 
     /// The help text.
     pub fn help_text() -> String {
-        Self::command().render_help().to_string()
+        let help = Self::command().render_help();
+        format!("{help}\n{}", subcommand::list())
     }
 
     /// The help text with every option's properties.
@@ -401,6 +421,8 @@ pub const LOG_ITEMS: &[(&str, &str)] = &[
     ("exec", "each instruction before it runs (tcg)"),
     ("cpu", "registers before each instruction (tcg)"),
     ("exits", "every access of a processor to the board"),
+    ("rescue", "what KVM refuses and the own CPU runs (kvm)"),
+    ("lockstep", "slices that differ, and what is not checked"),
     (
         "guest_errors",
         "what the guest did that no hardware expects",
@@ -455,7 +477,16 @@ impl Options {
         Choice::parse(&self.accel, of_machine.get("accel"))
     }
 
-    /// The first option that only the software CPU can serve.
+    /// Where the machine moves to another engine.
+    ///
+    /// # Errors
+    /// If `--accel-switch-at` says something else.
+    pub fn switches(&self) -> Result<Switches, CliError> {
+        Switches::parse(&self.accel_switch_at)
+    }
+
+    /// The first option that only the software CPU can serve. Where the machine moves between
+    /// engines, `-d` logs what is run by that one.
     ///
     /// # Errors
     /// If a log item does not exist.
@@ -467,6 +498,9 @@ impl Options {
             }));
         }
         let items = self.log_items()?;
+        if !self.accel_switch_at.is_empty() {
+            return Ok(None);
+        }
         let item = items.iter().find(|item| TCG_ITEMS.contains(item));
         Ok(item.map(|item| TcgOnly {
             option: format!("-d {item}"),
@@ -568,6 +602,7 @@ impl Options {
             ("-snapshot", self.snapshot),
             ("-no-shutdown", self.no_shutdown),
             ("-rtc", self.rtc.is_some()),
+            ("--trace-exits", self.trace_exits.is_some()),
             ("-gdb", self.gdb.is_some()),
             ("-s", self.gdb_default),
             ("-monitor", self.monitor.iter().any(|given| given != "none")),

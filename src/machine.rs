@@ -6,13 +6,11 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, Weak, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use accel::{
-    Accel, AccelError, CpuModel, CpuState, DebugPoints, Kick, Vcpu, VcpuExit, Vm, VmConfig,
-};
+use accel::{Accel, AccelError, CpuModel, CpuState, DebugPoints, VcpuExit, VmConfig};
 use devices::Clock;
 use devices::backend::input::{Input, Key};
 use devices::board::build::{Board, BoardError, Event, Listener, Parts};
@@ -23,8 +21,9 @@ use emu::io::{ApicRefused, CpuIo, Pending};
 use emu::memory::{Block, MapError, Range};
 
 use crate::control::{Control, Job, News, Pause};
+use crate::engines::{Current, Engines, Reach, SwitchError};
 use crate::exits::{Exit, ExitKind, Exits};
-use crate::stats::RunStats;
+use crate::switch_option::SwitchAt;
 use crate::time::{InstructionTime, WallTime};
 
 /// Why a machine could not be built or run. Guest faults are never here: they are
@@ -43,6 +42,9 @@ pub enum VmError {
     /// A thread could not be started.
     #[error("no thread could be started")]
     Thread(#[from] io::Error),
+    /// The machine could not move to another engine as planned.
+    #[error("the machine cannot move to another engine: {0}")]
+    Switch(#[from] Box<SwitchError>),
 }
 
 /// What a machine is built from.
@@ -67,6 +69,8 @@ pub struct MachineConfig {
     pub paused: bool,
     /// Looks over the shoulder of software CPUs.
     pub observer: Option<accel::MakeObserver>,
+    /// Where the machine moves to another engine; both must be there.
+    pub switches: Vec<SwitchAt>,
 }
 
 impl MachineConfig {
@@ -83,6 +87,7 @@ impl MachineConfig {
             name: None,
             paused: false,
             observer: None,
+            switches: Vec::new(),
         }
     }
 }
@@ -135,27 +140,28 @@ const IA32_APIC_BASE: u32 = 0x1B;
 
 /// A machine, ready to run.
 pub struct Machine {
-    shared: Arc<Shared>,
-    vcpu: Box<dyn Vcpu>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) engines: Engines,
     reset_state: CpuState,
     no_reboot: bool,
     no_shutdown: bool,
     boot: Option<Boot>,
     paused: Option<Pause>,
     watchers: Vec<mpsc::Sender<News>>,
-    identity: Identity,
+    pub(crate) identity: Identity,
     input: Input,
 }
 
 /// What the vCPU's callbacks, the timer's thread and the machine's owner share.
 pub(crate) struct Shared {
     board: Board,
-    vm: Arc<dyn Vm>,
-    clock: Clock,
+    pub(crate) current: Current,
+    pub(crate) clock: Clock,
+    /// Rate of the time-stamp counter.
+    tsc_hz: u64,
     wall_time: Option<Arc<WallTime>>,
-    virtual_time: Option<Arc<InstructionTime>>,
-    exits: Exits,
-    kick: OnceLock<Arc<dyn Kick>>,
+    pub(crate) virtual_time: Option<Arc<InstructionTime>>,
+    pub(crate) exits: Exits,
     wake: Wake,
     timer: Timer,
     /// Devices may change memory only between two runs of the vCPU ([`Accel::holds_time`]).
@@ -200,6 +206,27 @@ impl Machine {
     /// # Errors
     /// If the board cannot be built or the engine refuses.
     pub fn new(config: MachineConfig, accel: &dyn Accel) -> Result<Self, VmError> {
+        Self::with_engines(config, accel, &[])
+    }
+
+    /// Builds a machine that runs on an engine and can move to others: the guest sees a processor that
+    /// all of them can run.
+    ///
+    /// # Errors
+    /// If the board cannot be built or an engine refuses.
+    pub fn with_engines(
+        config: MachineConfig,
+        accel: &dyn Accel,
+        others: &[&dyn Accel],
+    ) -> Result<Self, VmError> {
+        let accels = || std::iter::once(accel).chain(others.iter().copied());
+        let cpu = accels().try_fold(config.cpu.clone(), |cpu, accel| accel.shown(&cpu))?;
+        let masked = config.cpu.beyond(&cpu);
+        if !masked.is_empty() {
+            let (model, masked) = (cpu.name, masked.join(", "));
+            tracing::warn!(target: "machine", "CPU model {model}: without {masked}, which KVM lacks here");
+        }
+        let tsc_hz = accels().find_map(Accel::tsc_hz).unwrap_or(TSC_HZ);
         let virtual_time = config
             .icount
             .map(|shift| Arc::new(InstructionTime::new(shift)));
@@ -213,7 +240,7 @@ impl Machine {
             (None, None) => Clock::new(Arc::new(WallTime::default())),
         };
         let options = BoardOptions {
-            processor: told(&config.cpu),
+            processor: told(&cpu),
             ..config.board
         };
         let identity = Identity {
@@ -223,22 +250,23 @@ impl Machine {
         };
         let input = config.parts.input.clone();
         let board = Board::new(options, config.parts, clock.clone())?;
-        let reset_state = CpuState::reset(config.cpu.signature());
-        let vm = accel.create_vm(&VmConfig {
-            cpu: config.cpu,
-            tsc_hz: TSC_HZ,
+        let reset_state = CpuState::reset(cpu.signature());
+        let vm_config = VmConfig {
+            cpu,
+            tsc_hz,
             virtual_time: virtual_time.as_ref().map(|t| Arc::clone(&t.instructions)),
             observer: config.observer,
-        })?;
+        };
+        let vm = accel.create_vm(&vm_config)?;
         vm.set_memory_map(engine_map(&board.map(), board.a20())?)?;
         let shared = Arc::new(Shared {
             board,
-            vm,
+            current: Current::new(Arc::clone(&vm)),
             clock,
+            tsc_hz,
             wall_time,
             virtual_time,
             exits: Exits::default(),
-            kick: OnceLock::new(),
             wake: Wake::default(),
             timer: Timer::default(),
             holds_time: accel.holds_time(),
@@ -249,21 +277,22 @@ impl Machine {
             let weak = Weak::clone(&weak);
             let hook = move || {
                 if let Some(shared) = weak.upgrade() {
-                    shared.vm.code_written();
+                    shared.current.vm().code_written();
                 }
             };
             block.marks().on_code_written(Arc::new(hook));
         }
         tracing::trace!(target: "exits", "create VM ({}), vCPU 0", accel.name());
-        let vcpu = shared
-            .vm
-            .create_vcpu(0, Arc::new(Access(Arc::clone(&shared))))?;
-        let _ = shared.kick.set(vcpu.kicker());
+        let vcpu = vm.create_vcpu(0, shared.access())?;
+        shared.current.set(Reach {
+            vm: Arc::clone(&vm),
+            kick: Some(vcpu.kicker()),
+        });
         shared.board.connect(Arc::new(Port(Weak::clone(&weak))));
         shared.board.chips().connect_cpu(0, Arc::new(Port(weak)));
         let mut machine = Self {
             shared,
-            vcpu,
+            engines: Engines::new(accel.name(), vm, vcpu, vm_config),
             reset_state,
             no_reboot: config.no_reboot,
             no_shutdown: config.no_shutdown,
@@ -273,6 +302,11 @@ impl Machine {
             identity,
             input,
         };
+        for other in others {
+            machine.add_engine(*other).map_err(Box::new)?;
+        }
+        machine.engines.set_plan(config.switches);
+        machine.arm_plan();
         machine.start()?;
         if config.paused {
             machine.pause(Pause::Prelaunch);
@@ -290,22 +324,12 @@ impl Machine {
         &self.shared.exits
     }
 
-    /// What the run has counted so far.
-    pub fn stats(&mut self) -> RunStats {
-        RunStats {
-            engine: self.identity.engine,
-            time: self.shared.clock.now(),
-            exits: self.shared.exits.counts(),
-            counters: self.vcpu.counters(),
-        }
-    }
-
     /// The processor's state, between runs.
     ///
     /// # Errors
     /// If the engine refuses.
     pub fn state(&mut self) -> Result<CpuState, VmError> {
-        Ok(self.vcpu.state()?)
+        Ok(self.engines.vcpu().state()?)
     }
 
     /// Replaces the processor's state.
@@ -313,15 +337,15 @@ impl Machine {
     /// # Errors
     /// If the engine refuses.
     pub fn set_state(&mut self, state: &CpuState) -> Result<(), VmError> {
-        Ok(self.vcpu.set_state(state)?)
+        Ok(self.engines.vcpu().set_state(state)?)
     }
 
-    /// What the machine stops at for a debugger, see [`Vcpu::set_debug`].
+    /// What the machine stops at for a debugger, see [`accel::Vcpu::set_debug`].
     ///
     /// # Errors
     /// If the engine cannot.
     pub fn set_debug(&mut self, points: &DebugPoints) -> Result<(), VmError> {
-        Ok(self.vcpu.set_debug(points)?)
+        Ok(self.engines.set_debug(points)?)
     }
 
     /// This machine, as other threads reach it.
@@ -359,6 +383,19 @@ impl Machine {
             time.pause();
         }
         self.tell(News::Paused(why));
+    }
+
+    /// Does `f` while guest time stands still, which it does not notice.
+    pub(crate) fn without_time(&mut self, f: impl FnOnce()) {
+        let time = self.shared.wall_time.as_ref();
+        let Some(time) = time.filter(|_| self.paused.is_none()) else {
+            return f();
+        };
+        time.pause();
+        f();
+        time.resume();
+        self.shared.poll();
+        self.shared.timer.unpark();
     }
 
     /// Goes on.
@@ -421,8 +458,12 @@ impl Machine {
                 shared.wait(|_| false);
                 continue;
             }
+            self.follow_plan()?;
+            if self.paused.is_some() {
+                continue;
+            }
             tracing::trace!(target: "exits", "run");
-            match self.vcpu.run()? {
+            match self.engines.vcpu().run()? {
                 VcpuExit::Halted => {
                     shared.note(ExitKind::Halt);
                     shared.wait_halted();
@@ -474,7 +515,7 @@ impl Machine {
             self.paused = Some(Pause::Prelaunch);
         }
         self.shared.board.reset();
-        self.vcpu.set_state(&self.reset_state)?;
+        self.engines.vcpu().set_state(&self.reset_state)?;
         self.start()
     }
 
@@ -492,7 +533,7 @@ impl Machine {
         }
         let mut state = self.reset_state.clone();
         (boot.enter)(&mut state);
-        self.vcpu.set_state(&state)?;
+        self.engines.vcpu().set_state(&state)?;
         Ok(())
     }
 }
@@ -577,12 +618,18 @@ impl Shared {
     /// After an access: the board's next deadline may have moved.
     fn accessed(&self) {
         self.arm(self.board.next_deadline());
+        if self.exits.stops_here() {
+            self.kick();
+        }
     }
 
-    fn kick(&self) {
-        if let Some(kick) = self.kick.get() {
-            kick.kick();
-        }
+    pub(crate) fn kick(&self) {
+        self.current.kick(|kick| kick.kick());
+    }
+
+    /// The machine as a processor reaches it.
+    pub(crate) fn access(self: &Arc<Self>) -> Arc<dyn CpuIo> {
+        Arc::new(Access(Arc::clone(self)))
     }
 
     /// Input for a device has come.
@@ -814,7 +861,10 @@ impl CpuIo for Access {
     fn tsc(&self) -> u64 {
         let now = self.0.clock.now();
         // The remainder of the second apart: no division of 128 bits.
-        now.as_secs() * TSC_HZ + u64::from(now.subsec_nanos()) * TSC_HZ / 1_000_000_000
+        let hz = self.0.tsc_hz;
+        now.as_secs()
+            .wrapping_mul(hz)
+            .wrapping_add(u64::from(now.subsec_nanos()) * hz / 1_000_000_000)
     }
 }
 
@@ -824,9 +874,7 @@ impl CpuSignal for Port {
             return;
         };
         // The processor first: woken from HLT, it must know by then.
-        if let Some(kick) = shared.kick.get() {
-            kick.signal();
-        }
+        shared.current.kick(|kick| kick.signal());
         shared.wake.lock().signal = true;
         shared.wake.changed.notify_all();
     }
@@ -857,9 +905,18 @@ impl Listener for Port {
 }
 
 impl Shared {
+    /// Shows the engine the present map.
+    pub(crate) fn show_map(&self) -> Result<(), VmError> {
+        self.show(&self.board.map())
+    }
+
+    fn show(&self, map: &MemoryMap) -> Result<(), VmError> {
+        let map = engine_map(map, self.a20.load(Ordering::Acquire))?;
+        Ok(self.current.vm().set_memory_map(map)?)
+    }
+
     fn set_map(&self, map: &MemoryMap) {
-        let result = engine_map(map, self.a20.load(Ordering::Acquire)).map_err(VmError::from);
-        if let Err(error) = result.and_then(|map| Ok(self.vm.set_memory_map(map)?)) {
+        if let Err(error) = self.show(map) {
             tracing::error!(target: "machine", %error, "the new memory map was refused: the run ends");
             self.want(|wanted| wanted.refused_map = Some(error));
         }

@@ -8,9 +8,14 @@
 use std::process::ExitCode;
 
 use twin86::cli::Options;
+use twin86::subcommand;
 
 fn main() -> ExitCode {
-    let options = match Options::from_args(std::env::args().skip(1)) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(status) = subcommand::run(&arguments, |line| eprintln!("twin86: {line}")) {
+        return ExitCode::from(status);
+    }
+    let options = match Options::from_args(arguments) {
         Ok(options) => options,
         Err(error) => {
             eprintln!("twin86: {error}");

@@ -1,32 +1,29 @@
 //! The machine the options describe: board, what is plugged into it, firmware or kernel, console.
 
-use std::io;
+use std::fs::File;
 use std::path::Path;
-use std::thread;
+use std::sync::Arc;
 
 use devices::acpi;
 use devices::backend::drive::Drive;
 use devices::board::BoardOptions;
 use devices::board::firmware::description;
 use emu::arch::cpuid::Feature;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::backends::outbox::Outbox;
 use crate::backends::source::Source;
 use crate::backends::{Backends, User};
 use crate::boot::start::Request;
-use crate::choose::choose;
+use crate::choose::{choose, choose_pair};
 use crate::cli::{CliError, Options};
 use crate::console::Console;
-use crate::console::terminal::Raw;
-use crate::control::Control;
+use crate::console::terminal::Terminal;
 use crate::device_option::{self, Target};
 use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome};
 use crate::run::{RunError, Session};
 use crate::socket::Place;
-use crate::{calendar, drives, firmware_options, gdb};
+use crate::{calendar, drives, firmware_options, gdb, signals, stats};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
 const DEBUGCON: u16 = 0x402;
@@ -39,7 +36,7 @@ pub const SERIAL: [&str; 4] = ["com1", "com2", "com3", "com4"];
 ///
 /// # Errors
 /// For mistakes on the command line and failures of the host, each in one line.
-pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
+pub fn run(options: &Options, session: &Session) -> Result<u8, RunError> {
     check_start(options)?;
     let gdb = options.gdb()?;
     let mut target = Target {
@@ -73,26 +70,33 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         no_shutdown: options.no_shutdown,
         paused: options.paused,
         boot,
-        observer: session.observer,
-        ..MachineConfig::new(board, parts, session.cpu)
+        observer: session.observer.clone(),
+        ..MachineConfig::new(board, parts, session.cpu.clone())
     };
     let long = config.cpu.has(Feature::Lm);
-    let chosen = choose(&session.engines, session.tcg_only.as_ref())?;
-    let mut machine = Machine::new(config, chosen.accel.as_ref())?;
-    stop_on_signals(machine.control())?;
+    let mut machine = machine(config, session)?;
+    if let Some(path) = &options.trace_exits {
+        trace_exits(&machine, path)?;
+    }
+    let terminal = Arc::<Terminal>::default();
+    signals::serve(machine.control(), Arc::clone(&terminal))?;
     // However this function is left, they are disconnected then.
-    let peers = connect(&machine, backends)?;
+    let peers = connect(&machine, backends, terminal)?;
     let stub = match gdb {
         Some(config) => Some(gdb_stub(&config, &mut machine, long)?),
         None => None,
     };
     let outcome = machine.run();
     let counted = machine.stats();
+    if let Some(line) = stats::lockstep(&counted) {
+        tracing::warn!(target: "lockstep", "{line}");
+    }
+    let traced = machine.exits().end_trace();
     drop(machine);
     // The terminal is as it was, for what is printed after the run; of one that failed, too.
     drop(peers);
     let written = match &session.stats {
-        Some(output) => output.write(&[counted]),
+        Some(output) => output.write(&counted),
         None => Ok(()),
     };
     let status = match outcome? {
@@ -100,10 +104,36 @@ pub fn run(options: &Options, session: Session) -> Result<u8, RunError> {
         Outcome::PowerOff | Outcome::Stopped | Outcome::Reset { .. } => 0,
     };
     written?;
+    if let (Some(path), Err(error)) = (&options.trace_exits, traced) {
+        return Err(RunError::file(path, error.to_string()));
+    }
     if let Some(stub) = stub {
         stub.finish(status);
     }
     Ok(status)
+}
+
+/// Has a machine's exits written to a file.
+fn trace_exits(machine: &Machine, path: &Path) -> Result<(), RunError> {
+    let traced = File::create(path).and_then(|file| machine.exits().trace(file));
+    traced.map_err(|error| RunError::file(path, error.to_string()))
+}
+
+/// The machine on the engine that was chosen, or on two.
+fn machine(config: MachineConfig, session: &Session) -> Result<Machine, RunError> {
+    let tcg_only = session.tcg_only.as_ref();
+    if !session.switches.are_planned() {
+        let chosen = choose(&session.engines, tcg_only)?;
+        return Ok(Machine::new(config, &*chosen.accel)?);
+    }
+    let pair = choose_pair(&session.engines, tcg_only)?;
+    session.switches.check(pair.first.candidate.engine)?;
+    let config = MachineConfig {
+        switches: session.switches.moves.clone(),
+        ..config
+    };
+    let machine = Machine::with_engines(config, &*pair.first.accel, &[&*pair.other]);
+    Ok(machine?)
 }
 
 fn gdb_stub(
@@ -262,22 +292,29 @@ fn plug_in(options: &Options, target: &mut Target) -> Result<(), RunError> {
 
 /// The peers of the backends. When this is dropped they get what still waits for them, and the
 /// terminal is put back.
-#[derive(Default)]
 struct Peers {
     outboxes: Vec<Outbox>,
-    raw: Option<Raw>,
+    terminal: Arc<Terminal>,
 }
 
 impl Drop for Peers {
     fn drop(&mut self) {
         Outbox::drain(&self.outboxes);
+        self.terminal.put_back();
     }
 }
 
 /// The backends' peers reach the devices and monitors they are plugged into.
-fn connect(machine: &Machine, backends: Backends) -> Result<Peers, RunError> {
+fn connect(
+    machine: &Machine,
+    backends: Backends,
+    terminal: Arc<Terminal>,
+) -> Result<Peers, RunError> {
     let control = machine.control();
-    let mut peers = Peers::default();
+    let mut peers = Peers {
+        outboxes: Vec::new(),
+        terminal,
+    };
     for mut backend in backends.into_all() {
         let source = backend.source.take();
         let Some(outbox) = backend.outbox.take() else {
@@ -286,23 +323,10 @@ fn connect(machine: &Machine, backends: Backends) -> Result<Peers, RunError> {
         peers.outboxes.push(outbox.clone());
         let Some(source) = source else { continue };
         if matches!(source, Source::Stdio) {
-            peers.raw = Raw::enter(!backend.mux)?;
+            peers.terminal.make_raw(!backend.mux)?;
         }
         let console = Console::new(&backend, &outbox, &control);
         source.start(&backend.label, Box::new(console))?;
     }
     Ok(peers)
-}
-
-/// Signals that end programs end the run, so that the terminal is put back and images are whole.
-fn stop_on_signals(control: Control) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
-    let thread = thread::Builder::new().name("signals".into());
-    let wait = move || {
-        for signal in signals.forever() {
-            tracing::warn!(target: "machine", "terminating on signal {signal}");
-            control.quit();
-        }
-    };
-    thread.spawn(wait).map(drop)
 }

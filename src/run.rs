@@ -12,13 +12,14 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::accel_option::{CHOICES, Choice, Engine};
-use crate::choose::{TcgOnly, choose, open};
+use crate::choose::{TcgOnly, choose, choose_pair, open};
 use crate::cli::{CliError, LOG_ITEMS, Options};
 use crate::embedded::{self, EmbeddedError, Report};
 use crate::machine::{Outcome, VmError};
 use crate::properties::{PropertyError, nearest};
+use crate::switch_option::Switches;
 use crate::trace::{Items, Log};
-use crate::{device_option, guest, pc, stats};
+use crate::{device_option, flow, guest, pc, stats};
 
 /// Why the program ends with status 1.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +79,14 @@ pub enum RunError {
     /// The engine cannot do what another option asks for.
     #[error("{} needs --accel=tcg: {}", .0.option, .0.because)]
     NeedsTcg(TcgOnly),
+    /// The engine to move to is not there.
+    #[error("--accel-switch-at needs {engine} too: {source}")]
+    OtherEngine {
+        /// The engine.
+        engine: &'static str,
+        /// Why it is not.
+        source: Box<RunError>,
+    },
     /// There is nothing to choose from.
     #[error("no engine is named")]
     NoEngine,
@@ -105,10 +114,11 @@ pub fn run(options: &Options) -> Result<u8, RunError> {
         cpu: options.cpu_model()?,
         icount: options.icount_shift()?,
         stats: options.stats()?,
+        switches: options.switches()?,
         observer: Items::of(&items).observer(&log),
     };
     if options.has_guest() {
-        return pc::run(options, session);
+        return pc::run(options, &session);
     }
     // Their mistakes are named even where a guest to use them with is missing.
     device_option::check(&options.device)?;
@@ -130,6 +140,8 @@ pub struct Session {
     pub icount: Option<u32>,
     /// Where counts go at the end.
     pub stats: Option<stats::Output>,
+    /// Where the machine moves to another engine.
+    pub switches: Switches,
     /// What `-d` needs of software CPUs.
     pub observer: Option<accel::MakeObserver>,
 }
@@ -182,6 +194,7 @@ impl RunError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Accel(error) => error.help(),
+            Self::OtherEngine { source, .. } => source.help(),
             _ => None,
         }
     }
@@ -208,6 +221,12 @@ fn log_events(items: &[&str], log: &Log) {
     if items.contains(&"exits") {
         targets = targets.with_target("exits", tracing::Level::TRACE);
     }
+    if items.contains(&"rescue") {
+        targets = targets.with_target("rescue", tracing::Level::DEBUG);
+    }
+    if items.contains(&"lockstep") {
+        targets = targets.with_target("lockstep", tracing::Level::DEBUG);
+    }
     let log = log.clone();
     let layer = tracing_subscriber::fmt::layer()
         .without_time()
@@ -221,14 +240,19 @@ fn log_events(items: &[&str], log: &Log) {
 
 /// Runs the built-in guest on the engine named, or on both, and compares.
 fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
+    let parts = chosen_parts(options)?;
+    if session.switches.are_planned() {
+        return run_switched(session, parts);
+    }
     let engines = engines(&session)?;
     let run = embedded::Run {
         memory: session.memory,
         cpu: session.cpu,
-        parts: chosen_parts(options)?,
+        parts,
         icount: session.icount,
         observer: session.observer,
         limit: embedded::LIMIT,
+        switches: Vec::new(),
     };
     let mut passed = true;
     let mut reports = Vec::new();
@@ -256,16 +280,50 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
         let report = embedded::run(&run, accel.as_ref(), unavailable, Box::new(io::stdout()))?;
         say(&format!("== {name}: {}", summary(&report)))?;
         passed &= report.passed();
+        if let Some(line) = stats::lockstep(&report.stats) {
+            say(&format!("== {name}: {line}"))?;
+        }
         reports.push((unavailable, report));
     }
     if let Some(output) = &session.stats {
-        let runs: Vec<_> = reports.iter().map(|(_, r)| r.stats.clone()).collect();
+        let runs: Vec<_> = reports.iter().flat_map(|(_, r)| r.stats.clone()).collect();
         output.write(&runs)?;
     }
     if let [(_, tcg), (unavailable, kvm)] = &reports[..] {
         passed &= compare(&run, tcg, kvm, *unavailable)?;
     }
     Ok(if passed { 0 } else { 1 })
+}
+
+/// Runs the built-in guest on both engines in turn, as `--accel-switch-at` says.
+fn run_switched(session: Session, parts: u64) -> Result<u8, RunError> {
+    let pair = choose_pair(&session.engines, session.tcg_only.as_ref())?;
+    session.switches.check(pair.first.candidate.engine)?;
+    let accels = [&*pair.first.accel, &*pair.other];
+    let run = embedded::Run {
+        memory: session.memory,
+        cpu: session.cpu,
+        parts,
+        icount: session.icount,
+        observer: session.observer,
+        limit: embedded::LIMIT,
+        switches: session.switches.moves,
+    };
+    let unavailable = if accels.iter().any(|accel| accel.partial()) {
+        guest::not_on_partial_kvm()
+    } else {
+        0
+    };
+    let [first, other] = accels;
+    say(&format!("== {} and {} in turn", first.name(), other.name()))?;
+    let output = Box::new(io::stdout());
+    let report = embedded::run_on(&run, first, &[other], unavailable, output)?;
+    let (summary, switches) = (summary(&report), report.switches);
+    say(&format!("== {summary}, {switches} switches"))?;
+    if let Some(output) = &session.stats {
+        output.write(&report.stats)?;
+    }
+    Ok(if report.passed() { 0 } else { 1 })
 }
 
 /// The engines that run the built-in guest, opened: the one that was chosen, or each there is.
@@ -324,21 +382,20 @@ fn compare(
         again = embedded::run(run, &Tcg, unavailable, Box::new(io::sink()))?;
         &again
     };
-    match embedded::divergence(&tcg.exits, &kvm.exits) {
-        None => {
-            let count = embedded::comparable(&tcg.exits).len();
+    match flow::compare_built_in(&tcg.exits, &kvm.exits) {
+        Ok(count) => {
             say(&format!(
                 "== tcg and kvm agree: {count} exits, timed reads masked"
             ))?;
             Ok(true)
         }
-        Some(found) => {
+        Err(found) => {
             say(&format!("== tcg and kvm part at exit {}:", found.at))?;
             for exit in &found.before {
                 say(&format!("  both: {exit}"))?;
             }
             for (name, exit) in [("tcg", found.a), ("kvm", found.b)] {
-                let text = exit.map_or("ended".to_string(), |exit| exit.to_string());
+                let text = exit.map_or("ended".to_string(), |(_, exit)| exit.to_string());
                 say(&format!("   {name}: {text}"))?;
             }
             Ok(false)

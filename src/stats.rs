@@ -35,6 +35,8 @@ const UNSEEN: &[(&str, Option<&str>)] = &[
 pub struct RunStats {
     /// The engine's name.
     pub engine: &'static str,
+    /// How often the machine has come to the engine; once for one that is never left.
+    pub stays: u64,
     /// Guest time that passed.
     pub time: Duration,
     /// Exits that the machine saw.
@@ -89,9 +91,21 @@ impl Table<'_> {
         self.0.iter().map(of).collect()
     }
 
-    /// The rows of exits; empty if there was none.
+    /// The rows of exits, with the engines' names where there are several; empty if there was none.
     pub fn exits(&self) -> String {
-        self.exits_at(NAMES)
+        let rows = self.exits_at(NAMES);
+        if self.0.len() < 2 || rows.is_empty() {
+            return rows;
+        }
+        self.header(NAMES) + &rows
+    }
+
+    fn header(&self, width: usize) -> String {
+        let mut line = format!("{:<width$} {:<6}", "exits", "");
+        for run in self.0 {
+            let _ = write!(line, " {:>14}", run.engine);
+        }
+        line + "\n"
     }
 
     fn exits_at(&self, width: usize) -> String {
@@ -131,16 +145,16 @@ impl fmt::Display for Table<'_> {
             .chain(&lockstep)
             .flat_map(BTreeMap::keys);
         let width = names.map(String::len).fold(NAMES, usize::max);
-        write!(f, "{:<width$} {:<6}", "exits", "")?;
-        for run in self.0 {
-            write!(f, " {:>14}", run.engine)?;
-        }
-        writeln!(f)?;
+        f.write_str(&self.header(width))?;
         f.write_str(&self.exits_at(width))?;
         let instructions = self.counts(|run| run.counters.instructions);
         f.write_str(&row(width, "instructions", "", &instructions))?;
         let milliseconds = self.counts(|run| u64::try_from(run.time.as_millis()).ok());
         f.write_str(&row(width, "guest time", "ms", &milliseconds))?;
+        if self.0.iter().any(|run| run.stays > 1) {
+            let stays = self.counts(|run| Some(run.stays));
+            f.write_str(&row(width, "stays", "", &stays))?;
+        }
         f.write_str(&named_rows(width, "rescue", &rescued))?;
         f.write_str(&named_rows(width, "lock", &lockstep))?;
         f.write_str(&named_rows(width, "kernel", &kernel))?;
@@ -169,8 +183,9 @@ impl RunStats {
         });
         let exits: Vec<String> = seen.into_iter().chain(unseen).collect();
         format!(
-            "{{\"engine\":\"{}\",\"guest_seconds\":{:.6},\"instructions\":{},\"exits\":{{{}}},\"rescued\":{},\"lockstep\":{},\"kernel\":{}}}",
+            "{{\"engine\":\"{}\",\"stays\":{},\"guest_seconds\":{:.6},\"instructions\":{},\"exits\":{{{}}},\"rescued\":{},\"lockstep\":{},\"kernel\":{}}}",
             self.engine,
+            self.stays,
             self.time.as_secs_f64(),
             or_null(self.counters.instructions),
             exits.join(","),
@@ -206,6 +221,14 @@ fn object(counts: &Named) -> String {
         .map(|(name, count)| pair(name, *count))
         .collect();
     format!("{{{}}}", pairs.join(","))
+}
+
+/// One line of what lockstep has checked, if any run was one.
+pub fn lockstep(runs: &[RunStats]) -> Option<String> {
+    let counts = runs.iter().map(|run| &run.counters.lockstep);
+    let counts = counts.flatten().filter(|(_, count)| **count != 0);
+    let parts: Vec<_> = counts.map(|(what, n)| format!("{what} {n}")).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Where `--stats` writes, and how.
@@ -263,6 +286,7 @@ mod tests {
     fn runs() -> [RunStats; 2] {
         let tcg = RunStats {
             engine: "tcg",
+            stays: 1,
             time: Duration::from_millis(1500),
             exits: [(ExitKind::In, 3), (ExitKind::Halt, 1)].into(),
             counters: Counters {
@@ -273,6 +297,7 @@ mod tests {
         let kernel = [("exits", 12), ("irq_window_exits", 2), ("nothing", 0)];
         let kvm = RunStats {
             engine: "kvm",
+            stays: 2,
             exits: [(ExitKind::In, 4)].into(),
             counters: Counters {
                 instructions: None,
@@ -302,6 +327,7 @@ mod tests {
             "PENDING_INTERRUPT - 2",
             "instructions 1000 -",
             "guest time ms 1500 1500",
+            "stays 1 2",
             "FLD1 rescue - 5",
             "exits kernel - 12",
             "irq_window_exits kernel - 2",
@@ -315,7 +341,7 @@ mod tests {
     fn json_says_null_for_what_is_unknown() {
         let json = Table(&runs()).json();
         for part in [
-            r#"{"runs":[{"engine":"tcg","guest_seconds":1.500000,"instructions":1000,"#,
+            r#"{"runs":[{"engine":"tcg","stays":1,"guest_seconds":1.500000,"instructions":1000,"#,
             r#""IO_INSTRUCTION in":3,"IO_INSTRUCTION out":0,"#,
             r#""PENDING_INTERRUPT":null"#,
             r#""PENDING_INTERRUPT":2"#,

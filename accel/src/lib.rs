@@ -105,12 +105,16 @@ pub trait Accel: Send + Sync {
     fn holds_time(&self) -> bool {
         false
     }
-    /// The processor model as a guest sees it on this engine, which may lack features of `config`'s.
+    /// A processor model as guests of this engine see it: without the features it cannot run.
     ///
     /// # Errors
     /// If the host refuses to say.
-    fn shown(&self, config: &VmConfig) -> Result<CpuModel, AccelError> {
-        Ok(config.cpu.clone())
+    fn shown(&self, model: &CpuModel) -> Result<CpuModel, AccelError> {
+        Ok(model.clone())
+    }
+    /// The rate of the guest's time-stamp counter in Hz, where this engine has no choice.
+    fn tsc_hz(&self) -> Option<u64> {
+        None
     }
     /// Creates an empty virtual machine.
     ///
@@ -122,7 +126,8 @@ pub trait Accel: Send + Sync {
 /// A virtual machine: memory and processors.
 pub trait Vm: Send + Sync {
     /// Replaces the CPU view of guest memory. May be called from a callback of a vCPU; the next
-    /// instruction sees the new map.
+    /// instruction sees the new map. What was derived from memory before (translated code, shadows of
+    /// page tables) is forgotten, with the same map too: another engine may have written there.
     ///
     /// # Errors
     /// If the host refuses a slot.
@@ -164,6 +169,19 @@ pub trait Vcpu: Send {
     /// # Errors
     /// If the host refuses.
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError>;
+    /// The whole state, for another engine to go on with. What this one remembers of it, or has yet to
+    /// tell (pages written), is settled; it runs again only after [`Vcpu::set_state`].
+    ///
+    /// # Errors
+    /// If the host refuses.
+    fn leave(&mut self) -> Result<CpuState, AccelError> {
+        self.state()
+    }
+    /// Makes [`Vcpu::run`] return [`VcpuExit::Kicked`], once, when `count` more instructions have
+    /// retired; false if the engine cannot count them.
+    fn stop_after(&mut self, _count: u64) -> bool {
+        false
+    }
     /// Sets what [`Vcpu::run`] shall stop at for a debugger, in place of what was set before. To be
     /// called last before the guest goes on: a breakpoint where it stands now is passed once. What
     /// counts as a step, and what as an access, is said in [`emu::engine::debugger`].

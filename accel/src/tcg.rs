@@ -120,6 +120,11 @@ impl Vcpu for TcgVcpu {
         Ok(())
     }
 
+    fn stop_after(&mut self, count: u64) -> bool {
+        self.engine.stop_after(count);
+        true
+    }
+
     fn counters(&mut self) -> Counters {
         Counters {
             instructions: Some(self.engine.retired()),

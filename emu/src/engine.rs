@@ -69,6 +69,8 @@ pub struct Engine {
     smi_dropped: bool,
     /// The count of retired instructions from which on 64-bit code in ring 3 stops the run.
     ring3_from: Option<u64>,
+    /// The count of retired instructions at which the run stops once.
+    stop_at: u64,
 }
 
 /// Instructions between two looks at the clock when nothing asks for one earlier.
@@ -88,6 +90,7 @@ impl Engine {
             observing: false,
             smi_dropped: false,
             ring3_from: None,
+            stop_at: u64::MAX,
         }
     }
 
@@ -171,6 +174,12 @@ impl Engine {
     /// Instructions retired since the processor was built.
     pub fn retired(&self) -> u64 {
         self.cpu.retired
+    }
+
+    /// Makes [`Engine::run`] return [`Stop::Kicked`], once, when `count` more instructions have retired.
+    pub fn stop_after(&mut self, count: u64) {
+        self.stop_at = self.cpu.retired.saturating_add(count);
+        self.limit = self.limit.min(self.stop_at);
     }
 
     /// Runs until something must be decided outside.
@@ -799,13 +808,17 @@ impl Engine {
         }
     }
 
-    /// Sets the limit from the deadline of virtual time, or a quantum away.
+    /// Sets the limit from the deadline of virtual time, or a quantum away, and [`Engine::stop_after`].
     fn set_limit(&mut self) {
         let quantum = self.cpu.retired + QUANTUM;
         self.limit = match self.cpu.attention.virtual_time() {
             Some(time) => time.deadline.load(Ordering::Acquire).min(quantum),
             None => quantum,
         };
+        self.limit = self.limit.min(self.stop_at);
+        if self.cpu.retired >= self.stop_at {
+            self.stop_at = u64::MAX;
+        }
         self.publish_time();
     }
 

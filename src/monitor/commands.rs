@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use super::arguments::Arguments;
 use super::error::{MonitorError, nearest, shown};
+use crate::accel_option::Engine;
+
 use super::{Session, act, info, keys, memory, picture, ports};
 
 /// What a command says, in lines.
@@ -25,6 +27,7 @@ pub struct Command {
 
 #[rustfmt::skip]
 pub(super) const COMMANDS: &[Command] = &[
+    Command { name: "accel_set", alias: "", arguments: "tcg|kvm[,rescue=on|off|refusals]", about: "move the machine to an engine (properties count the first time)", run: act::accel_set },
     Command { name: "cont", alias: "c", arguments: "", about: "resume emulation", run: act::cont },
     Command { name: "help", alias: "?", arguments: "[cmd]", about: "show the help", run: help },
     Command { name: "i", alias: "", arguments: "/fmt addr [index]", about: "read a port (fmt: b h w); with an index, after writing it there, the port above", run: ports::input },
@@ -117,14 +120,16 @@ fn help(_: &mut Session, mut arguments: Arguments<'_>) -> Reply {
 /// What completes the line `typed`, and, where that is not one name, the names to choose from.
 pub(super) fn completion(typed: &str) -> (String, Option<String>) {
     let typed = typed.trim_start();
-    let (commands, begun) = match typed.split_once(char::is_whitespace) {
-        None => (COMMANDS, typed),
-        Some(("info", begun)) => (info::TABLE, begun.trim_start()),
-        Some(("help" | "?", begun)) => (COMMANDS, begun.trim_start()),
+    let of = |commands: &'static [Command]| commands.iter().map(|c| c.name).collect();
+    let (names, begun): (Vec<&str>, &str) = match typed.split_once(char::is_whitespace) {
+        None => (of(COMMANDS), typed),
+        Some(("info", begun)) => (of(info::TABLE), begun),
+        Some(("help" | "?", begun)) => (of(COMMANDS), begun),
+        Some(("accel_set", begun)) => (Engine::ALL.map(Engine::name).to_vec(), begun),
         Some(_) => return (String::new(), None),
     };
-    let names = commands.iter().map(|command| command.name);
-    let names: Vec<&str> = names.filter(|name| name.starts_with(begun)).collect();
+    let begun = begun.trim_start();
+    let names: Vec<&str> = names.into_iter().filter(|n| n.starts_with(begun)).collect();
     match names[..] {
         [] => (String::new(), None),
         [name] => (format!("{} ", &name[begun.len()..]), None),
@@ -152,6 +157,7 @@ mod tests {
         assert_eq!(completed("system_p"), "owerdown ");
         assert_eq!(completed("sy"), "stem_");
         assert_eq!(completed("info reg"), "isters ");
+        assert_eq!(completed("accel_set k"), "vm ");
         assert_eq!(completed("qqq"), "");
         assert_eq!(completed("stop 1"), "");
         let choices = completion("system_").1;

@@ -2,7 +2,10 @@
 
 use std::io;
 
+use crate::cli::CliError;
+use crate::engines::SwitchError;
 use crate::machine::VmError;
+use crate::run::RunError;
 
 /// Why a command was not done.
 #[derive(Debug, thiserror::Error)]
@@ -94,9 +97,28 @@ pub enum MonitorError {
     /// The engine failed.
     #[error("Error: {0}")]
     Vm(#[from] VmError),
+    /// That is no engine.
+    #[error("Error: {0}")]
+    Engine(#[from] CliError),
+    /// An engine cannot be opened.
+    #[error("Error: {error}{}", more(.error))]
+    Open {
+        /// Why.
+        error: Box<RunError>,
+    },
+    /// The machine does not move to another engine.
+    #[error("Error: {0}")]
+    Switch(#[from] SwitchError),
     /// The run is over.
     #[error("Error: the machine is gone")]
     Gone,
+}
+
+/// What the user could do about it, in a line of its own.
+fn more(error: &RunError) -> String {
+    error
+        .help()
+        .map_or_else(String::new, |help| format!("\n  {help}"))
 }
 
 fn did_you_mean(nearest: &Option<&'static str>) -> String {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::arguments::Arguments;
 use super::commands::{Command, Reply, describe_info, find};
 use super::{Session, board, chips, paging, registers};
+use crate::machine::Machine;
 use crate::stats::Table;
 
 #[rustfmt::skip]
@@ -73,8 +74,12 @@ fn uuid(session: &mut Session, arguments: Arguments<'_>) -> Reply {
 
 fn accel(session: &mut Session, arguments: Arguments<'_>) -> Reply {
     arguments.end()?;
-    let engine = session.ask(|machine| machine.identity().engine)?;
-    Ok(format!("accelerator: {engine}\n"))
+    let told = |machine: &mut Machine| (machine.identity().engine, machine.switches());
+    let (engine, switches) = session.ask(told)?;
+    Ok(match switches {
+        0 => format!("accelerator: {engine}\n"),
+        switches => format!("accelerator: {engine} (switches: {switches})\n"),
+    })
 }
 
 fn kvm(session: &mut Session, arguments: Arguments<'_>) -> Reply {
@@ -90,8 +95,8 @@ fn kvm(session: &mut Session, arguments: Arguments<'_>) -> Reply {
 
 fn exits(session: &mut Session, arguments: Arguments<'_>) -> Reply {
     arguments.end()?;
-    let run = session.ask(|machine| machine.stats())?;
-    let text = Table(&[run]).exits();
+    let runs = session.ask(|machine| machine.stats())?;
+    let text = Table(&runs).exits();
     if text.is_empty() {
         return Ok("no exits yet\n".to_string());
     }

@@ -1,22 +1,32 @@
-//! Exits a second under KVM, ours against QEMU's: `cargo bench -p testsuite --bench exits [-- COUNT]`.
+//! Exits a second under KVM, ours against QEMU's: `cargo bench -p testsuite --bench exits
+//! [-- [--nested] COUNT]`.
 //!
 //! Both emulators run one ROM in 32-bit protected mode (no paging: a KVM without VT-x and SVM has
-//! none), which does COUNT times the same OUT to port 80h or the same read of the HPET, and ends the
-//! run through isa-debug-exit. Both devices are in user space in both. What a run of none takes is
-//! taken off; of five rounds, one emulator after the other, the median counts.
+//! none), which does COUNT times the same OUT to port 80h or the same read of the HPET, or a loop of
+//! two instructions, and ends the run through isa-debug-exit. Both devices are in user space in
+//! both. What a run of none takes is taken off; of five rounds, one emulator after the other, the
+//! median counts. With `--nested` all of that happens in the outer machine of `testsuite::nested`,
+//! whose KVM is a whole one.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use accel::kvm::Kvm;
+use testsuite::boot::Emulator;
+use testsuite::nested::Nested;
 use testsuite::skip::skip;
 
 /// Exits of each kind, unless the user says how many.
 const COUNT: u32 = 200_000;
+/// The same where the processor is QEMU's.
+const NESTED_COUNT: u32 = 60_000;
+const QEMU: &str = "qemu-system-x86_64";
+/// Far more than a run takes.
+const SOON: Duration = Duration::from_secs(300);
 const ROUNDS: usize = 5;
 /// Status of a run that ends by isa-debug-exit with 1.
 const ENDED: i32 = 3;
@@ -50,6 +60,11 @@ const READS: &[u8] = &[
     0x75, 0xF8,                                     // jnz -8
 ];
 #[rustfmt::skip]
+const LOOP: &[u8] = &[
+    0x49,                                           // dec ecx
+    0x75, 0xFD,                                     // jnz -3
+];
+#[rustfmt::skip]
 const END: &[u8] = &[
     0x66, 0xBA, 0x01, 0x05,                         // mov dx, 501h
     0xB0, 0x01,                                     // mov al, 1
@@ -78,41 +93,43 @@ fn rom(body: &[u8], count: u32) -> Vec<u8> {
     rom
 }
 
-/// Our program, built as this benchmark is.
-fn program() -> Result<PathBuf, Box<dyn Error>> {
-    let built = Command::new(env!("CARGO"))
-        .args([
-            "build",
-            "-q",
-            "--release",
-            "-p",
-            "twin86",
-            "--bin",
-            "twin86",
-        ])
-        .status()?;
-    if !built.success() {
-        return Err("the program does not build".into());
-    }
-    let this = std::env::current_exe()?;
-    let folder = this.parent().and_then(Path::parent);
-    Ok(folder.ok_or("no target folder")?.join("twin86"))
+/// Where both run.
+enum Place {
+    Here,
+    Nested(Nested),
 }
 
-/// Seconds that one run takes.
-fn seconds(emulator: &Path, rom: &Path) -> Result<f64, Box<dyn Error>> {
-    let mut command = Command::new(emulator);
-    command.args(["-accel", "kvm", "-M", "pc", "-m", "16", "-nodefaults"]);
-    command.args(["-display", "none", "-device", "isa-debug-exit", "-bios"]);
-    command.arg(rom).stdin(Stdio::null()).stdout(Stdio::null());
-    let started = Instant::now();
-    let output = command.stderr(Stdio::piped()).output()?;
-    let took = started.elapsed().as_secs_f64();
-    if output.status.code() == Some(ENDED) {
-        return Ok(took);
+impl Place {
+    /// Seconds that one run takes.
+    fn seconds(&mut self, emulator: &Path, rom: &Path) -> Result<f64, Box<dyn Error>> {
+        // Ours without the help of the software CPU, which needs no exits.
+        let is_qemu = emulator.ends_with(QEMU);
+        let engine = if is_qemu { "kvm" } else { "kvm,rescue=off" };
+        let mut command = Command::new(emulator);
+        command.args(["-accel", engine, "-M", "pc", "-m", "16", "-nodefaults"]);
+        command.args(["-display", "none", "-device", "isa-debug-exit", "-bios"]);
+        command.arg(rom);
+        let started = Instant::now();
+        let (code, said) = match self {
+            Self::Here => {
+                command.stdin(Stdio::null()).stdout(Stdio::null());
+                let output = command.stderr(Stdio::piped()).output()?;
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                (output.status.code().unwrap_or_default(), said)
+            }
+            Self::Nested(nested) => {
+                let words = std::iter::once(command.get_program()).chain(command.get_args());
+                let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+                let reply = nested.command(&words.join(" "), SOON);
+                (reply.status.into(), reply.text)
+            }
+        };
+        let took = started.elapsed().as_secs_f64();
+        if code == ENDED {
+            return Ok(took);
+        }
+        Err(format!("{}: status {code}: {said}", emulator.display()).into())
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{}: {}: {said}", emulator.display(), output.status).into())
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -120,56 +137,90 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Exits a second of both emulators.
+/// What is done a second, of both emulators.
 fn rates(
+    place: &mut Place,
     emulators: &[PathBuf; 2],
     [none, some]: [&Path; 2],
     count: u32,
 ) -> Result<[f64; 2], Box<dyn Error>> {
     let mut rates = [const { Vec::new() }; 2];
-    for _ in 0..ROUNDS {
-        for (emulator, rates) in emulators.iter().zip(&mut rates) {
-            let start_up = seconds(emulator, none)?;
-            let net = seconds(emulator, some)? - start_up;
-            rates.push(f64::from(count) / net.max(1e-6));
+    for round in 0..ROUNDS {
+        // Each is first as often as the other, but for once.
+        for which in [round % 2, 1 - round % 2] {
+            let start_up = place.seconds(&emulators[which], none)?;
+            let net = place.seconds(&emulators[which], some)? - start_up;
+            rates[which].push(f64::from(count) / net.max(1e-6));
         }
     }
     Ok(rates.map(median))
 }
 
+/// A program of this machine by name.
+fn which(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
-    let number = std::env::args().skip(1).find(|a| !a.starts_with('-'));
-    let count = number.map_or(Ok(COUNT), |given| given.parse())?;
-    if let Err(error) = Kvm::open() {
-        skip("kvm", &error);
-        return Ok(());
-    }
-    let qemu = PathBuf::from("qemu-system-x86_64");
-    if Command::new(&qemu).arg("--version").output().is_err() {
+    let given = || std::env::args().skip(1);
+    let nested = given().any(|a| a == "--nested");
+    let number = given().find(|a| !a.starts_with('-'));
+    let default = if nested { NESTED_COUNT } else { COUNT };
+    let count = number.map_or(Ok(default), |given| given.parse::<u32>())?;
+    let Some(qemu) = which(QEMU) else {
         skip("qemu", &"qemu-system-x86_64 is not installed");
         return Ok(());
-    }
-    let emulators = [qemu, program()?];
+    };
+
     let name = format!("twin86-exits-{}", std::process::id());
     let folder = std::env::temp_dir().join(name);
     fs::create_dir_all(&folder)?;
-    let file = |name: &str, bytes: Vec<u8>| -> std::io::Result<PathBuf> {
+    // Name, loop, how often.
+    let rows = [
+        ("none", OUTS, 0),
+        ("OUT", OUTS, count),
+        ("MMIO-read", READS, count),
+        // As many instructions as are an exit's worth, or more.
+        (
+            "loop",
+            LOOP,
+            count.saturating_mul(if nested { 16_384 } else { 1 }),
+        ),
+    ];
+    let mut files = Vec::new();
+    for (name, body, count) in rows {
         let path = folder.join(name);
-        fs::write(&path, bytes)?;
-        Ok(path)
+        fs::write(&path, rom(body, count))?;
+        files.push(path);
+    }
+
+    let ours = Emulator::under_test().program().to_owned();
+    let (mut place, ours) = if nested {
+        let roms = PathBuf::from("/usr/share/qemu/kvmvapic.bin");
+        let wanted = [files.as_slice(), &[qemu.clone(), roms]].concat();
+        let Some(nested) = Nested::with(&wanted) else {
+            return Ok(());
+        };
+        (Place::Nested(nested), PathBuf::from("twin86"))
+    } else if let Err(error) = Kvm::open() {
+        skip("kvm", &error);
+        return Ok(());
+    } else {
+        (Place::Here, ours)
     };
-    let none = file("none", rom(&[], 0))?;
+
+    let emulators = [qemu, ours];
     println!(
         "{:<10} {:>12} {:>12} {:>7}",
-        "exits/s", "QEMU", "ours", "ratio"
+        "a second", "QEMU", "ours", "ratio"
     );
-    for (name, body) in [("OUT", OUTS), ("MMIO read", READS)] {
-        let some = file(name, rom(body, count))?;
-        let [theirs, ours] = rates(&emulators, [&none, &some], count)?;
-        println!(
-            "{name:<10} {theirs:>12.0} {ours:>12.0} {:>7.2}",
-            ours / theirs
-        );
+    for ((name, _, count), some) in rows.iter().zip(&files).skip(1) {
+        let [theirs, ours] = rates(&mut place, &emulators, [&files[0], some], *count)?;
+        let ratio = ours / theirs;
+        println!("{name:<10} {theirs:>12.0} {ours:>12.0} {ratio:>7.2}");
     }
     fs::remove_dir_all(&folder)?;
     Ok(())

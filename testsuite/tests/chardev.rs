@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use iced_x86::code_asm::*;
 use testsuite::kernel;
+use testsuite::skip::skip;
 
 const ENTRY: u32 = 0x10_0000;
 /// The byte that ends the guest, and the status that follows.
@@ -480,6 +482,20 @@ fn a_slow_reader_of_a_shared_stream() {
     run.end(com2);
 }
 
+/// Has a program run on a terminal, as its session's first.
+fn on_terminal(command: &mut Command, terminal: &OwnedFd) {
+    let handle = || terminal.try_clone().expect("a handle");
+    let mut setsid = Command::new("setsid");
+    setsid
+        .arg("--ctty")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(handle())
+        .stdout(handle())
+        .stderr(Stdio::piped());
+    *command = setsid;
+}
+
 /// A terminal that nobody reads: as stopped by Ctrl-S, or on a line that hangs.
 #[test]
 fn a_stopped_terminal() {
@@ -493,18 +509,9 @@ fn a_stopped_terminal() {
             String::from_utf8(stty.expect(what).stdout).expect("text")
         };
         let before = settings("before");
-        let (input, output) = (pair.slave.try_clone(), pair.slave.try_clone());
         let arguments = "-serial stdio -serial unix:{}/b,server,nowait";
         let run = Run::with(&format!("stopped-{end}"), FLOOD, arguments, |command| {
-            let mut setsid = Command::new("setsid");
-            setsid
-                .arg("--ctty")
-                .arg(command.get_program())
-                .args(command.get_args())
-                .stdin(input.expect("a handle"))
-                .stdout(output.expect("a handle"))
-                .stderr(Stdio::piped());
-            *command = setsid;
+            on_terminal(command, &pair.slave);
         });
         let com2 = goes_on(&run);
         assert_ne!(settings("during"), before);
@@ -526,6 +533,75 @@ fn a_stopped_terminal() {
             }
         }
         assert_eq!(settings("after"), before, "{end}");
+    }
+}
+
+/// The state letter of a program: T if it is stopped (proc(5)).
+fn state(run: &Run) -> char {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", run.child.id()));
+    let stat = stat.unwrap_or_default();
+    let letter = stat
+        .rsplit(')')
+        .next()
+        .and_then(|rest| rest.trim().chars().next());
+    letter.unwrap_or('?')
+}
+
+/// SIGTSTP and SIGCONT: the terminal is the shell's meanwhile.
+#[test]
+fn a_program_that_is_stopped_and_goes_on() {
+    let mut engines = vec!["tcg"];
+    match accel::kvm::Kvm::open() {
+        Ok(_) => engines.push("kvm,rescue=on"),
+        Err(error) => skip("kvm", &error),
+    }
+    for engine in engines {
+        let pair = nix::pty::openpty(None, None).expect("a terminal");
+        let settings = || {
+            let slave = pair.slave.try_clone().expect("a handle");
+            let stty = Command::new("stty").arg("-g").stdin(slave).output();
+            String::from_utf8(stty.expect("stty").stdout).expect("text")
+        };
+        let before = settings();
+        let arguments =
+            format!("-accel {engine} -serial mon:stdio -serial unix:{{}}/b,server,nowait");
+        let run = Run::with("stop", 0, &arguments, |command| {
+            on_terminal(command, &pair.slave);
+        });
+        let mut com1 = fs::File::from(pair.master.try_clone().expect("a handle"));
+        let mut com2 = run.connect("b");
+        says(&mut com2, b"HAL", b"IBM");
+        says(&mut com1, b"here", b"here");
+        let raw = settings();
+        assert_ne!(raw, before);
+        for _ in 0..3 {
+            run.signal("TSTP");
+            soon(|| (state(&run) == 'T').then_some(()));
+            assert_eq!(settings(), before, "{engine}: stopped");
+            run.signal("CONT");
+            soon(|| (settings() == raw).then_some(()));
+            says(&mut com1, b"back", b"back");
+            // The kind that no program can see coming: the shell puts the terminal in order.
+            run.signal("STOP");
+            soon(|| (state(&run) == 'T').then_some(()));
+            let slave = pair.slave.try_clone().expect("a handle");
+            let stty = Command::new("stty")
+                .arg(before.trim())
+                .stdin(slave)
+                .status();
+            assert!(stty.expect("stty").success());
+            run.signal("CONT");
+            soon(|| (settings() == raw).then_some(()));
+            says(&mut com2, b"HAL", b"IBM");
+        }
+        let mut run = run;
+        run.signal("TSTP");
+        soon(|| (state(&run) == 'T').then_some(()));
+        // What was sent while it stood still ends it then.
+        run.signal("TERM");
+        run.signal("CONT");
+        assert_eq!(run.wait().code(), Some(0), "{engine}");
+        assert_eq!(settings(), before, "{engine}: ended");
     }
 }
 

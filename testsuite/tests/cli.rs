@@ -409,3 +409,68 @@ fn counts_are_printed_at_the_end() {
         &["--stats", "'jsn'", "did you mean 'json'?"],
     );
 }
+
+#[test]
+fn moves_between_engines_are_checked() {
+    let option = "--accel-switch-at";
+    for (given, part) in [
+        ("exit=5", "did you mean 'exits'?"),
+        ("exits=x", "'exits=x' is not a number from 1"),
+        ("insns=0", "'insns=0' is not a number from 1"),
+        ("exits=5:kmv", "'kmv' is not an engine; did you mean 'kvm'?"),
+        ("exits=5,,exits=7", "'' is not exits=N"),
+    ] {
+        refuses(&[option, given], &[option, part]);
+    }
+    let timed = ["--accel=tcg", option, "exits=5", "-icount", "shift=0"];
+    refuses(&timed, &["-icount needs --accel=tcg"]);
+    let counted = ["--accel=tcg", option, "exits=5,exits=6,insns=7,exits=9"];
+    if accel::kvm::Kvm::open().is_ok() {
+        let said = String::from_utf8_lossy(&run(&counted).stderr).into_owned();
+        assert!(!said.contains("insns="), "{said}");
+        let wrong = ["--accel=tcg", option, "exits=5,insns=8"];
+        let said = String::from_utf8_lossy(&run(&wrong).stderr).into_owned();
+        let last = said.lines().last().expect("a line");
+        let expected = "twin86: --accel-switch-at insns=8: the machine is on kvm then, which cannot count instructions";
+        assert_eq!(last, expected);
+    }
+}
+
+/// Both engines must be there, and what KVM says is said.
+#[test]
+fn moves_need_both_engines() {
+    let Some(by) = with_mounts("mounts", "mount -t tmpfs none /dev") else {
+        return;
+    };
+    let by = by.each_ref().map(String::as_str);
+    let arguments = ["--accel=tcg", "--accel-switch-at", "exits=5"];
+    let said = said(&run_by(&by, &program(), &arguments), 1);
+    let begin = "twin86: --accel-switch-at needs kvm too: /dev/kvm does not exist: ";
+    assert!(said[0].starts_with(begin), "{said:?}");
+}
+
+/// A guest of the user's is moved, and both columns are counted.
+#[test]
+fn a_guest_is_moved_on_the_way() {
+    if let Err(error) = accel::kvm::Kvm::open() {
+        return skip("kvm", &error);
+    }
+    let plan = "exits=10,exits=20:tcg,insns=1000,monitor";
+    let arguments = [
+        "--parts=real,real-int",
+        "--accel=tcg",
+        "--accel=kvm,rescue=on",
+    ];
+    let output = run(&[&arguments[..], &["--stats", "--accel-switch-at", plan]].concat());
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert!(
+        out.contains("result: 2 ok") && out.contains(", 3 switches"),
+        "{out}{err}"
+    );
+    let heads = err.lines().find(|line| line.starts_with("exits "));
+    let heads: Vec<&str> = heads.expect("counts").split_whitespace().collect();
+    assert_eq!(heads, ["exits", "tcg", "kvm"]);
+}

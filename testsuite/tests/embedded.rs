@@ -19,6 +19,7 @@ use testsuite::guest::Guest;
 use testsuite::random::Random;
 use testsuite::skip::skip;
 use twin86::embedded::{self, EmbeddedError, Report, Run};
+use twin86::flow;
 use twin86::guest;
 use twin86::machine::{Machine, MachineConfig, Outcome};
 use twin86::trace::{Items, Log};
@@ -35,6 +36,7 @@ fn all_parts() -> Run {
         icount: None,
         observer: None,
         limit: embedded::LIMIT,
+        switches: Vec::new(),
     }
 }
 
@@ -129,9 +131,8 @@ fn kvm_passes_and_agrees_with_tcg() {
     let on_kvm = run(&all_parts(), &kvm, unavailable);
     check(&on_kvm, unavailable);
     let on_tcg = run(&all_parts(), &Tcg, unavailable);
-    let found = embedded::divergence(&on_tcg.exits, &on_kvm.exits);
-    assert_eq!(found, None, "tcg and kvm part");
-    assert!(embedded::comparable(&on_kvm.exits).len() > 3000);
+    let agree = flow::compare_built_in(&on_tcg.exits, &on_kvm.exits);
+    assert!(agree.expect("tcg and kvm agree") > 3000);
 }
 
 /// With the software CPU to run what KVM refuses, a partial one runs every part too.
@@ -145,8 +146,8 @@ fn kvm_with_rescue_runs_every_part() {
     let on_kvm = run(&all_parts(), &kvm, 0);
     check(&on_kvm, 0);
     let on_tcg = run(&all_parts(), &Tcg, 0);
-    let found = embedded::divergence(&on_tcg.exits, &on_kvm.exits);
-    assert_eq!(found, None, "tcg and kvm part");
+    let agree = flow::compare_built_in(&on_tcg.exits, &on_kvm.exits);
+    agree.expect("tcg and kvm agree");
     assert_eq!(table.total() != 0, kvm.is_partial(), "{:?}", table.table());
 }
 
@@ -171,7 +172,7 @@ fn lockstep_agrees(mode: Mode, not_yet: &[&str]) {
         };
         match embedded::run(&one, &accel, 0, Box::new(io::sink())) {
             Ok(report) if report.passed() => {
-                let counts = report.stats.counters.lockstep;
+                let counts = &report.stats[0].counters.lockstep;
                 println!("{}: {counts:?}", part.name);
                 assert!(counts["agreed points"] > 100, "{}: {counts:?}", part.name);
             }
@@ -205,7 +206,8 @@ fn two_machines_run_in_one_process() {
         check(report, 0);
     }
     let [a, b] = reports;
-    assert_eq!(embedded::divergence(&a.exits, &b.exits), None);
+    let agree = flow::compare_built_in(&a.exits, &b.exits);
+    agree.expect("two runs agree");
 }
 
 /// A log that is kept.

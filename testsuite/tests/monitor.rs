@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use accel::kvm::Kvm;
 use accel::tcg::Tcg;
 use accel::{CpuModel, CpuState};
 use devices::board::BoardOptions;
@@ -57,6 +58,12 @@ impl Bench {
     }
 
     fn with(code: &[u8], change: impl FnOnce(&mut MachineConfig)) -> Self {
+        let mut config = Self::config(code);
+        change(&mut config);
+        Self::of(Machine::new(config, &Tcg).expect("a machine"))
+    }
+
+    fn config(code: &[u8]) -> MachineConfig {
         let mut bios = vec![0xF4; 0x1_0000];
         bios[..code.len()].copy_from_slice(code);
         bios[0xFFF0..0xFFF5].copy_from_slice(&[0xEA, 0, 0, 0, 0xF0]);
@@ -70,12 +77,14 @@ impl Bench {
             bios,
             ..Parts::default()
         };
-        let mut config = MachineConfig {
+        MachineConfig {
             name: Some("guest".to_string()),
             ..MachineConfig::new(board, parts, CpuModel::by_name("qemu64").expect("a model"))
-        };
-        change(&mut config);
-        let mut machine = Machine::new(config, &Tcg).expect("a machine");
+        }
+    }
+
+    /// A monitor of a machine, which runs from now on.
+    fn of(mut machine: Machine) -> Self {
         let control = machine.control();
         let output = Output::default();
         let monitor = Monitor::new(control.clone(), Box::new(output.clone()));
@@ -779,4 +788,107 @@ fn a_halted_processor_is_shown_as_such() {
         assert!(Instant::now() < end, "it does not halt");
     }
     bench.says("info exits", &["HLT "]);
+}
+
+#[test]
+fn engines_are_named_or_refused() {
+    let mut bench = Bench::new(BUSY);
+    bench.says("info accel", &["accelerator: tcg\n"]);
+    for (command, part) in [
+        ("accel_set", "accel_set: tcg or kvm expected\n"),
+        (
+            "accel_set kmv",
+            "Error: accel_set: 'kmv' is not an engine; did you mean 'kvm'?\n",
+        ),
+        ("accel_set kvm kvm", "accel_set: extraneous characters"),
+        ("accel_set tcg,rescue=on", "no property 'rescue'"),
+        ("accel_set kvm,rescue=maybe", "'on', 'off' or 'refusals'"),
+        ("accel_set tcg", "the machine runs on tcg already\n"),
+        (
+            "help accel_set",
+            "accel_set tcg|kvm[,rescue=on|off|refusals] -- ",
+        ),
+    ] {
+        bench.says(command, &[part]);
+    }
+    bench.goes_on();
+    // What opens is a KVM; the guest has seen a processor that it may lack something of.
+    let said = bench.ask("accel_set kvm,rescue=on");
+    match Kvm::open() {
+        Err(error) => assert!(said.starts_with(&format!("Error: {error}\n")), "{said}"),
+        Ok(_) if said.is_empty() => bench.says("info accel", &["accelerator: kvm (switches: 1)\n"]),
+        Ok(_) => {
+            assert!(said.contains("which the guest has seen"), "{said}");
+            bench.says("info accel", &["accelerator: tcg\n"]);
+        }
+    }
+    bench.goes_on();
+    let mut timed = Bench::with(BUSY, |config| config.icount = Some(0));
+    if Kvm::open().is_ok() {
+        let refused = "Error: -icount needs --accel=tcg: KVM cannot count instructions\n";
+        assert_eq!(timed.ask("accel_set kvm,rescue=on"), refused);
+    }
+    timed.goes_on();
+}
+
+#[test]
+fn a_running_machine_is_moved() {
+    let kvm = match Kvm::open() {
+        Ok(kvm) => kvm.with_rescue(Arc::default()),
+        Err(error) => return skip("kvm", &error),
+    };
+    let machine = Machine::with_engines(Bench::config(BUSY), &Tcg, &[&kvm]);
+    let mut bench = Bench::of(machine.expect("a machine"));
+    for n in 1..10 {
+        let engine = ["tcg", "kvm"][n % 2];
+        assert_eq!(bench.ask(&format!("accel_set {engine}")), "");
+        let accel = format!("accelerator: {engine} (switches: {n})\n");
+        assert_eq!(bench.ask("info accel"), accel);
+        bench.goes_on();
+    }
+    bench.says("info kvm", &["kvm support: enabled\n"]);
+    bench.says("info registers", &["CS =f000 000f0000 0000ffff 00009b00"]);
+    // While it stands still, too.
+    bench.ask("stop");
+    let before = bench.ask("info registers");
+    assert_eq!(bench.ask("accel_set tcg"), "");
+    assert_eq!(bench.ask("info registers"), before);
+    bench.says("info status", &["VM status: paused\n"]);
+    bench.ask("cont");
+    bench.goes_on();
+}
+
+#[test]
+fn exits_stand_in_the_column_of_their_engine() {
+    let kvm = match Kvm::open() {
+        Ok(kvm) => kvm.with_rescue(Arc::default()),
+        Err(error) => return skip("kvm", &error),
+    };
+    // xor ax,ax; mov ds,ax; l: inc dword [500h]; out 80h,al; jmp l
+    let code = [
+        0x31, 0xC0, 0x8E, 0xD8, 0x66, 0xFF, 0x06, 0x00, 0x05, 0xE6, 0x80, 0xEB, 0xF7,
+    ];
+    let machine = Machine::with_engines(Bench::config(&code), &Tcg, &[&kvm]);
+    let mut bench = Bench::of(machine.expect("a machine"));
+    bench.goes_on();
+    assert_eq!(bench.ask("accel_set kvm"), "");
+    bench.goes_on();
+    bench.ask("stop");
+    let exits = bench.ask("info exits");
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let lines: Vec<_> = exits.lines().map(words).collect();
+    assert_eq!(lines[0], ["exits", "tcg", "kvm"]);
+    assert_eq!(lines[1][..2], ["IO_INSTRUCTION", "out"]);
+    let count = |n: usize| lines[1][n].parse::<u64>().expect("a count");
+    assert!(count(2) > 0 && count(3) > 0, "{exits}");
+    // Each OUT is counted once, on one of them.
+    let memory = bench.ask("xp/1dw 0x500");
+    let times = memory.split(": ").nth(1).expect("a number").trim();
+    let times: u64 = times.parse().expect("a number");
+    let sum = count(2) + count(3);
+    assert!((times - 1..=times).contains(&sum), "{sum} of {times}");
 }

@@ -22,6 +22,8 @@
 // made through the blocks' host pointers.
 #![expect(unsafe_code, reason = "memory slots are host addresses")]
 
+use std::fs;
+use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -71,18 +73,58 @@ pub(super) enum Touch<'a> {
 #[derive(Debug)]
 pub(super) struct Memory {
     state: Mutex<State>,
+    /// The most slots.
     limit: usize,
+    /// KVM has read-only slots.
     read_only: bool,
+    /// KVM keeps shadows of the guest's page tables.
+    shadows: bool,
+}
+
+/// Whether KVM keeps shadows of the guest's page tables: it has neither EPT nor NPT to use.
+pub(super) fn shadows_page_tables() -> bool {
+    let nested = ["kvm_intel/parameters/ept", "kvm_amd/parameters/npt"];
+    let on = |name| {
+        let value = fs::read_to_string(Path::new("/sys/module").join(name));
+        value.is_ok_and(|value| ["Y", "1"].contains(&value.trim()))
+    };
+    !nested.into_iter().any(on)
 }
 
 impl Memory {
-    /// No memory yet; KVM has `limit` slots, and read-only ones if `read_only`.
-    pub(super) fn new(limit: usize, read_only: bool) -> Self {
+    /// No memory yet; see the fields.
+    pub(super) fn new(limit: usize, read_only: bool, shadows: bool) -> Self {
         Self {
             state: Mutex::default(),
             limit,
             read_only,
+            shadows,
         }
+    }
+
+    /// Makes KVM forget its shadows of page tables. It follows only the guest's own writes to those:
+    /// after anybody else's, as the software CPU's, they are stale. The deletion of any slot drops
+    /// them all (`KVM_X86_QUIRK_SLOT_ZAP_ALL`), which takes about a millisecond.
+    pub(super) fn forget_shadows(&self, vm: &VmFd) -> Result<(), AccelError> {
+        if !self.shadows {
+            return Ok(());
+        }
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(any) = state.slots.first() else {
+            return Ok(());
+        };
+        let ends = state.slots.iter().map(|s| s.range.start + s.range.len);
+        let slot = Slot {
+            id: free_id(&state.slots),
+            range: Range {
+                start: ends.max().unwrap_or(0),
+                len: PAGE_SIZE,
+                log_dirty: false,
+                ..any.range.clone()
+            },
+        };
+        self.create(vm, slot.id, &slot.range)?;
+        delete(vm, &slot)
     }
 
     /// Makes the guest see `map`. On an error it sees the map before, if KVM takes that back.
@@ -356,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_device_in_the_alias_is_found_at_its_own_address() {
-        let memory = Memory::new(8, true);
+        let memory = Memory::new(8, true, false);
         memory.state.lock().unwrap().map = MemoryMap::new(Vec::new(), false).unwrap();
         let mut data = [0; 4];
         let behind = memory.touch(0x1A_0000, Touch::Read(&mut data));

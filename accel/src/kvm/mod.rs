@@ -49,7 +49,7 @@ use kvm_ioctls::{Cap, MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlag
 use vmm_sys_util::errno;
 
 use crate::{Accel, AccelError, Statistic, Vcpu, Vm, VmConfig};
-use memory::Memory;
+use memory::{Memory, shadows_page_tables};
 use rescue::{Rescue, RescuedVcpu};
 use ring3::Ring3Vcpu;
 use vcpu::KvmVcpu;
@@ -92,6 +92,8 @@ fn host(call: &'static str) -> impl FnOnce(errno::Error) -> AccelError {
 pub struct Kvm {
     fd: kvm_ioctls::Kvm,
     partial: bool,
+    /// The rate of the guest's TSC in kHz, where KVM cannot scale it.
+    tsc_khz: Option<u32>,
     /// That the TSC cannot be scaled has been said.
     said_no_scaling: Arc<AtomicBool>,
     /// Counts what was rescued; without it nothing is.
@@ -125,10 +127,12 @@ impl Kvm {
             return Err(AccelError::Capability { capability });
         }
         kick::install_handler()?;
-        let partial = Path::new("/sys/module/kvm_pvm").exists() || !has_32_bit_paging(&fd)?;
+        let found = look_at(&fd)?;
+        let scales = fd.check_extension(Cap::TscControl);
         Ok(Self {
             fd,
-            partial,
+            partial: Path::new("/sys/module/kvm_pvm").exists() || !found.has_32_bit_paging,
+            tsc_khz: found.tsc_khz.filter(|_| !scales),
             said_no_scaling: Arc::default(),
             rescues: None,
             refusals_only: false,
@@ -171,7 +175,7 @@ impl Kvm {
     /// # Errors
     /// If the host refuses to say.
     pub fn masked(&self, config: &VmConfig) -> Result<Vec<Masked>, AccelError> {
-        Ok(self.leaves(config)?.1)
+        Ok(self.leaves(&config.cpu)?.1)
     }
 
     /// Creates a virtual machine, as this engine's own type.
@@ -201,7 +205,7 @@ impl Kvm {
         fd.set_tss_address(TSS).map_err(host("KVM_SET_TSS_ADDR"))?;
         enable_emulation_bytes(&fd)?;
         enable_msr_exits(&fd)?;
-        let (leaves, masked) = self.leaves(config)?;
+        let (leaves, masked) = self.leaves(&config.cpu)?;
         let read_only = fd.check_extension(Cap::ReadonlyMem);
         let rescue = self.rescues.as_ref().map(|table| {
             let model = CpuModel {
@@ -213,7 +217,7 @@ impl Kvm {
         let vm = KvmVm(Arc::new(Shared {
             rescue,
             ring3_only: self.partial && !self.refusals_only,
-            memory: Memory::new(self.fd.get_nr_memslots(), read_only),
+            memory: Memory::new(self.fd.get_nr_memslots(), read_only, shadows_page_tables()),
             leaves,
             tsc_khz: u32::try_from(config.tsc_hz / 1000).unwrap_or(u32::MAX),
             sregs2: has(&fd, KVM_CAP_SREGS2),
@@ -226,11 +230,11 @@ impl Kvm {
         Ok((vm, masked))
     }
 
-    /// The guest's CPUID leaves, and what was masked.
-    fn leaves(&self, config: &VmConfig) -> Result<(Vec<Leaf>, Vec<Masked>), AccelError> {
+    /// A model's CPUID leaves as the guest sees them, and what was masked.
+    fn leaves(&self, model: &CpuModel) -> Result<(Vec<Leaf>, Vec<Masked>), AccelError> {
         let by = self.fd.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
         let by = by.map_err(host("KVM_GET_SUPPORTED_CPUID"))?;
-        Ok(cpuid::intersect(&config.cpu, by.as_slice()))
+        Ok(cpuid::intersect(model, by.as_slice()))
     }
 }
 
@@ -256,19 +260,30 @@ fn refused(errno: i32) -> AccelError {
     }
 }
 
-/// Whether a vCPU takes paging without long mode; a KVM without virtualisation hardware reads
-/// CR0.PG back as 0, or refuses.
-fn has_32_bit_paging(kvm: &kvm_ioctls::Kvm) -> Result<bool, AccelError> {
+/// What only a vCPU shows.
+struct Found {
+    /// It takes paging without long mode: a KVM without virtualisation hardware reads CR0.PG back as
+    /// 0, or refuses.
+    has_32_bit_paging: bool,
+    /// The rate of its TSC in kHz.
+    tsc_khz: Option<u32>,
+}
+
+fn look_at(kvm: &kvm_ioctls::Kvm) -> Result<Found, AccelError> {
     let vm = kvm.create_vm().map_err(host("KVM_CREATE_VM"))?;
     let vcpu = vm.create_vcpu(0).map_err(host("KVM_CREATE_VCPU"))?;
+    let tsc_khz = vcpu.get_tsc_khz().ok().filter(|khz| *khz != 0);
     let mut sregs = vcpu.get_sregs().map_err(host("KVM_GET_SREGS"))?;
     sregs.cr0 |= (Cr0::PE | Cr0::PG).bits();
     sregs.efer &= !(Efer::LME | Efer::LMA).bits();
-    if vcpu.set_sregs(&sregs).is_err() {
-        return Ok(false);
-    }
-    let back = vcpu.get_sregs().map_err(host("KVM_GET_SREGS"))?;
-    Ok(back.cr0 & Cr0::PG.bits() != 0)
+    let has_32_bit_paging = vcpu.set_sregs(&sregs).is_ok() && {
+        let back = vcpu.get_sregs().map_err(host("KVM_GET_SREGS"))?;
+        back.cr0 & Cr0::PG.bits() != 0
+    };
+    Ok(Found {
+        has_32_bit_paging,
+        tsc_khz,
+    })
 }
 
 impl Accel for Kvm {
@@ -280,11 +295,15 @@ impl Accel for Kvm {
         self.is_partial() && self.rescues.is_none()
     }
 
-    fn shown(&self, config: &VmConfig) -> Result<CpuModel, AccelError> {
+    fn shown(&self, model: &CpuModel) -> Result<CpuModel, AccelError> {
         Ok(CpuModel {
-            name: config.cpu.name,
-            leaves: self.leaves(config)?.0,
+            name: model.name,
+            leaves: self.leaves(model)?.0,
         })
+    }
+
+    fn tsc_hz(&self) -> Option<u64> {
+        Some(u64::from(self.tsc_khz?) * 1000)
     }
 
     fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, AccelError> {
@@ -385,7 +404,8 @@ impl Vm for KvmVm {
         if let Some(rescue) = &self.0.rescue {
             rescue.set_map(map.clone());
         }
-        self.0.memory.set(&self.0.fd, map)
+        self.0.memory.set(&self.0.fd, map)?;
+        self.0.memory.forget_shadows(&self.0.fd)
     }
 
     fn take_dirty(&self, marks: &[AtomicU8]) -> Result<Vec<usize>, AccelError> {

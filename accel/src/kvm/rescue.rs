@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use emu::arch::Cr0;
 use emu::arch::cpuid::CpuModel;
 use emu::attention::{Attention, Signals};
 use emu::engine::{Engine, Stop};
@@ -251,6 +252,9 @@ impl RescuedVcpu {
             self.left = LONGEST;
             return Ok(false);
         }
+        if state.cr0.contains(Cr0::PG) {
+            self.hard.memory_was_written()?;
+        }
         self.hard.set_state(&state)?;
         self.in_software = false;
         self.last.1 = Some(Instant::now());
@@ -296,6 +300,12 @@ impl Vcpu for RescuedVcpu {
             return Ok(self.soft.state().canonical());
         }
         self.hard.state()
+    }
+
+    fn leave(&mut self) -> Result<CpuState, AccelError> {
+        let state = self.state()?;
+        let of_kvm = self.hard.leave()?;
+        Ok(if self.in_software { state } else { of_kvm })
     }
 
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {

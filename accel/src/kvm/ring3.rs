@@ -5,13 +5,17 @@
 //! without an exit. With rescue the software CPU runs all of that.
 //!
 //! Ring 3 is left by an event or by SYSCALL. For the time in KVM the guest has an empty IDT and no
-//! SYSCALL, so that both end in shutdown at the instruction that raised them: the software CPU runs
-//! it again, with what the guest has of these. Interrupts and NMIs are taken in software. Visits that
+//! SYSCALL, so that both end in shutdown: the software CPU runs the instruction that raised it again,
+//! with what the guest has of these. (kvm_pvm enters by SYSCALL all the same, but for the segments,
+//! and shuts down at the first fetch there.) Interrupts and NMIs are taken in software. Visits that
 //! turn out short cost more than they give: after one the software CPU keeps ring 3 for twice as many
 //! instructions as the last time.
 //!
-//! Wrong in such ring 3, without an exit: CPUID is the host's. RDTSC reads the host's counter there, so
-//! that is the guest's in software too; IA32_TIME_STAMP_COUNTER moves it in software alone.
+//! Wrong in such ring 3, without an exit: CPUID, XGETBV and the like are the host's. Programs ask
+//! when they begin, so the software CPU keeps an address space that is new for a while; one that asks
+//! later learns of features that it has only until the software CPU goes on with it. RDTSC reads the
+//! host's counter there, so that is the guest's in software too; IA32_TIME_STAMP_COUNTER moves it in
+//! software alone.
 //!
 //! Not yet: what was translated is dropped after each visit, whether or not KVM has written code.
 
@@ -20,11 +24,11 @@ use std::time::{Duration, Instant};
 
 use emu::arch::exception::{BP, DB};
 use emu::arch::segment::TableRegister;
-use emu::arch::{Cr0, Efer, RFlags, Seg, Segment};
+use emu::arch::{Cr0, Efer, Gpr, RFlags, Seg, Segment};
 use emu::attention::{Attention, Signals};
 use emu::engine::{Engine, Stop};
 use emu::io::ApicRefused;
-use emu::state::{Activity, Shadow};
+use emu::state::{Activity, Queued, Shadow};
 use emu::{CpuIo, CpuState, Pending};
 
 use super::rescue::Rescue;
@@ -36,8 +40,14 @@ use crate::{AccelError, Counters, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit};
 const WORTH: Duration = Duration::from_millis(1);
 /// The most instructions that the software CPU keeps ring 3 for, after short visits.
 const LONGEST: u64 = 1 << 24;
+/// Instructions that the software CPU keeps an address space for that is new: what programs ask of the
+/// processor they ask when they begin.
+const NEW: u64 = 1 << 22;
 /// Instructions until it is asked again whether KVM can run ring 3.
 const REFUSED: u64 = 4096;
+/// SYSCALL, by iced's name, and its length in bytes.
+const SYSCALL: &str = "Syscall";
+const SYSCALL_LENGTH: u64 = 2;
 /// The bits of DR7 that enable breakpoints.
 const BREAKPOINTS: u64 = 0xFF;
 
@@ -48,18 +58,18 @@ pub(super) struct Ring3Vcpu {
     attention: Arc<Attention>,
     rescue: Arc<Rescue>,
     io: Arc<dyn CpuIo>,
-    visit: Option<Visit>,
     /// Instructions that the software CPU kept ring 3 for after the last visit.
     keep: u64,
     /// The count of instructions from which on it gives ring 3 away.
     from: u64,
+    /// The address space (CR3) that was seen last.
+    space: u64,
     debugged: bool,
 }
 
-/// The state lies with KVM.
+/// The state lies with KVM; what the guest has in place of what it has there.
 struct Visit {
     began: Instant,
-    /// The guest's own.
     idtr: TableRegister,
     efer: Efer,
     tsc_offset: u64,
@@ -165,45 +175,35 @@ impl Ring3Vcpu {
             attention,
             rescue,
             io,
-            visit: None,
             keep: 0,
             from: 0,
+            space: u64::MAX,
             debugged: false,
         })
     }
 
     /// Gives KVM the state if it is good at it.
-    fn visit(&mut self) -> Result<(), AccelError> {
+    fn visit(&mut self) -> Result<Option<Visit>, AccelError> {
         let mut state = self.soft.state().canonical();
         if !is_native(&state) || !self.io.pending().is_empty() {
             self.from = self.soft.retired() + REFUSED;
-            return Ok(());
+            return Ok(None);
         }
-        self.visit = Some(Visit {
+        if std::mem::replace(&mut self.space, state.cr3) != state.cr3 {
+            self.from = self.soft.retired() + NEW;
+            return Ok(None);
+        }
+        let visit = Visit {
             began: Instant::now(),
             idtr: state.idtr,
             efer: state.efer,
             tsc_offset: state.tsc_offset,
-        });
+        };
+        self.hard.memory_was_written()?;
         state.idtr.limit = 0;
         state.efer -= Efer::SCE;
-        self.hard.set_state(&state)
-    }
-
-    /// The state as the guest has it, if it lies with KVM.
-    fn visiting(&mut self) -> Result<Option<CpuState>, AccelError> {
-        let Some(visit) = &self.visit else {
-            return Ok(None);
-        };
-        let (idtr, efer, tsc_offset) = (visit.idtr, visit.efer, visit.tsc_offset);
-        let mut state = self.hard.state()?;
-        state.activity = Activity::Running;
-        // What ended in shutdown is raised again in software.
-        state.queued = None;
-        state.idtr = idtr;
-        state.efer = efer;
-        state.tsc_offset = tsc_offset;
-        Ok(Some(state))
+        self.hard.set_state(&state)?;
+        Ok(Some(visit))
     }
 
     /// What the host's time-stamp counter is ahead of the board's.
@@ -211,13 +211,24 @@ impl Ring3Vcpu {
         tsc::of_host().wrapping_sub(self.io.tsc())
     }
 
-    /// Takes the state back from KVM, as it was `behind` bytes before.
-    fn take_back(&mut self, behind: u64) -> Result<(), AccelError> {
-        let Some(mut state) = self.visiting()? else {
-            return Ok(());
+    /// Takes the state back from KVM, as it was before the instruction that ended a visit by
+    /// `shutdown`, or that KVM has begun.
+    fn take_back(&mut self, visit: &Visit, shutdown: bool) -> Result<(), AccelError> {
+        let mut state = self.hard.state()?;
+        let raised = match state.queued.take() {
+            _ if shutdown => Some(self.hard.last_exception()?),
+            Some(Queued::Exception { vector, .. }) => Some(vector),
+            _ => None,
         };
-        state.rip = state.rip.wrapping_sub(behind);
-        let short = self.visit.take().is_some_and(|v| v.began.elapsed() < WORTH);
+        // INT3 and INT1 are traps: KVM stands behind them.
+        if let Some(BP | DB) = raised {
+            state.rip = state.rip.wrapping_sub(1);
+        }
+        state.activity = Activity::Running;
+        state.idtr = visit.idtr;
+        state.efer = visit.efer;
+        state.tsc_offset = visit.tsc_offset;
+        let short = visit.began.elapsed() < WORTH;
         self.keep = if short {
             (self.keep * 2).clamp(1, LONGEST)
         } else {
@@ -227,30 +238,37 @@ impl Ring3Vcpu {
         // KVM has written memory unseen: nothing that was translated from it holds.
         self.attention.set(Signals::MAP | Signals::EVENT);
         self.soft.set_state(&state);
+        if state.rip == state.msrs.lstar {
+            self.undo_syscall(&state);
+        }
         Ok(())
     }
 
+    /// Goes back to before a SYSCALL that KVM has begun. What RCX and R11 held is lost: it will
+    /// replace them again.
+    fn undo_syscall(&mut self, begun: &CpuState) {
+        let mut before = begun.clone();
+        before.rip = begun.gpr[Gpr::Rcx as usize].wrapping_sub(SYSCALL_LENGTH);
+        before.rflags = RFlags::from_bits_retain(begun.gpr[Gpr::R11 as usize]);
+        self.soft.set_state(&before);
+        if self.soft.encoding_at_rip().as_deref() != Some(SYSCALL) {
+            // It was a jump to there.
+            self.soft.set_state(begun);
+        }
+    }
+
     /// Runs in KVM until it comes to something that is not its own.
-    fn run_in_kvm(&mut self) -> Result<Option<VcpuExit>, AccelError> {
+    fn run_in_kvm(&mut self, visit: &Visit) -> Result<Option<VcpuExit>, AccelError> {
         let exit = self.hard.run();
-        let behind = match exit {
-            // INT3 and INT1 are traps: KVM stands behind them.
-            Ok(VcpuExit::TripleFault) => match self.hard.last_exception()? {
-                BP | DB => 1,
-                _ => 0,
-            },
-            _ => 0,
-        };
-        self.take_back(behind)?;
+        let shutdown = matches!(exit, Ok(VcpuExit::TripleFault));
+        self.take_back(visit, shutdown)?;
         match exit {
-            Ok(VcpuExit::Kicked) => Ok(Some(VcpuExit::Kicked)),
             Ok(VcpuExit::TripleFault) | Err(AccelError::Internal { .. }) => {
                 self.rescue
                     .count(self.soft.encoding_at_rip(), "64-bit ring 3");
                 Ok(None)
             }
-            Ok(other) => Ok(Some(other)),
-            Err(error) => Err(error),
+            other => other.map(Some),
         }
     }
 
@@ -278,9 +296,8 @@ impl Vcpu for Ring3Vcpu {
             if let Some(exit) = self.run_in_software() {
                 return Ok(exit);
             }
-            self.visit()?;
-            if self.visit.is_some()
-                && let Some(exit) = self.run_in_kvm()?
+            if let Some(visit) = self.visit()?
+                && let Some(exit) = self.run_in_kvm(&visit)?
             {
                 return Ok(exit);
             }
@@ -288,16 +305,17 @@ impl Vcpu for Ring3Vcpu {
     }
 
     fn state(&mut self) -> Result<CpuState, AccelError> {
-        let mut state = match self.visiting()? {
-            Some(state) => state,
-            None => self.soft.state().canonical(),
-        };
+        let mut state = self.soft.state().canonical();
         state.tsc_offset = state.tsc_offset.wrapping_add(self.host_ahead());
         Ok(state)
     }
 
+    fn leave(&mut self) -> Result<CpuState, AccelError> {
+        self.hard.leave()?;
+        self.state()
+    }
+
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
-        self.take_back(0)?;
         self.attention.set(Signals::MAP | Signals::EVENT);
         let tsc_offset = state.tsc_offset.wrapping_sub(self.host_ahead());
         self.soft.set_state(&CpuState {
@@ -308,7 +326,6 @@ impl Vcpu for Ring3Vcpu {
     }
 
     fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError> {
-        self.take_back(0)?;
         self.debugged = *points != DebugPoints::default();
         self.soft.set_debug(points);
         Ok(())

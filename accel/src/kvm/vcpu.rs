@@ -48,9 +48,9 @@ use super::debug::Debug;
 use super::kick::{self, Kicker};
 use super::memory::{Behind, Touch};
 use super::state::{self, Held};
-use super::{APIC_BASE, Shared, cpuid, host, tsc};
+use super::{APIC_BASE, Shared, cpuid, host, stats, tsc};
 use crate::error::{Bytes, Place};
-use crate::{AccelError, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit};
+use crate::{AccelError, Counters, DebugPoints, DebugStop, Kick, Vcpu, VcpuExit};
 
 ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
 
@@ -339,6 +339,11 @@ impl KvmVcpu {
         self.write(&state)
     }
 
+    /// The software CPU has run, and may have written page tables.
+    pub(super) fn memory_was_written(&self) -> Result<(), AccelError> {
+        self.vm.memory.forget_shadows(&self.vm.fd)
+    }
+
     /// The state, and the event that was being delivered, which KVM is to forget: the next
     /// [`Vcpu::set_state`] drops it.
     pub(super) fn hand_over(&mut self) -> Result<(CpuState, Option<Queued>), AccelError> {
@@ -616,6 +621,14 @@ impl Vcpu for KvmVcpu {
         self.read()
     }
 
+    fn leave(&mut self) -> Result<CpuState, AccelError> {
+        let state = self.state()?;
+        self.vm.memory.collect_dirty(&self.vm.fd)?;
+        // The host's counter goes on meanwhile, at its own rate.
+        self.held.tsc_offset.set(None);
+        Ok(state)
+    }
+
     fn set_state(&mut self, state: &CpuState) -> Result<(), AccelError> {
         self.finish()?;
         self.write(state)
@@ -645,6 +658,13 @@ impl Vcpu for KvmVcpu {
         self.debug = debug;
         self.arm_debug()
             .inspect_err(|_| self.debug = Debug::default())
+    }
+
+    fn counters(&mut self) -> Counters {
+        Counters {
+            kernel: stats::read(&self.fd),
+            ..Counters::default()
+        }
     }
 
     fn kicker(&self) -> Arc<dyn Kick> {

@@ -104,8 +104,8 @@ impl Lockstep {
     }
 
     /// The processor model that both show.
-    fn model(&self, config: &VmConfig) -> Result<CpuModel, AccelError> {
-        let mut model = self.leader.shown(config)?;
+    fn model(&self, model: &CpuModel) -> Result<CpuModel, AccelError> {
+        let mut model = self.leader.shown(model)?;
         if self.mode == Mode::Exit {
             for &(function, register, bits) in UNSHARED {
                 for leaf in model.leaves.iter_mut().filter(|l| l.function == function) {
@@ -122,8 +122,12 @@ impl Accel for Lockstep {
         "lockstep"
     }
 
-    fn shown(&self, config: &VmConfig) -> Result<CpuModel, AccelError> {
-        self.model(config)
+    fn shown(&self, model: &CpuModel) -> Result<CpuModel, AccelError> {
+        self.model(model)
+    }
+
+    fn tsc_hz(&self) -> Option<u64> {
+        self.leader.tsc_hz()
     }
 
     fn holds_time(&self) -> bool {
@@ -132,7 +136,7 @@ impl Accel for Lockstep {
 
     fn create_vm(&self, config: &VmConfig) -> Result<Arc<dyn Vm>, AccelError> {
         let config = VmConfig {
-            cpu: self.model(config)?,
+            cpu: self.model(&config.cpu)?,
             ..config.clone()
         };
         let leader = self.leader.create_vm(&config)?;

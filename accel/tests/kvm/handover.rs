@@ -1,12 +1,14 @@
 //! What a state carries from one engine to the other besides registers: events that were accepted
 //! and not delivered, and the time-stamp counter.
 
+use std::sync::Arc;
+
 use accel::tcg::Tcg;
-use accel::{Accel, VcpuExit};
+use accel::{Accel, CpuState, VcpuExit};
 use emu::arch::{Gpr, RFlags};
 use emu::state::{Activity, Queued};
 
-use crate::{ACKNOWLEDGED, CODE, Guest, Seen, kvm, real_state, skip};
+use crate::{ACKNOWLEDGED, CODE, Guest, Seen, Wiring, kvm, map, real_state, skip};
 
 /// Where the handlers of this file lie.
 const LOW: usize = 0x9000;
@@ -177,5 +179,49 @@ fn a_counter_set_twice_within_a_second_is_what_was_set_last() {
         // The board's own counter stands at 0.
         let ahead = guest.vcpu.state().unwrap().tsc_offset - offset;
         assert!(ahead < STEP / 2, "{ahead} ahead of {offset}");
+    }
+}
+
+/// The counter of an engine that is left goes on unseen: the guest's is what the state says.
+#[test]
+fn a_counter_stands_where_it_was_left() {
+    let Some(kvm) = kvm().filter(|kvm| !kvm.is_partial()) else {
+        skip(&"no whole KVM: a partial one's guests read the host's time-stamp counter");
+        return;
+    };
+    let mut guest = Guest::real(&kvm, &[0x0F, 0x31, 0xF4]); // rdtsc; hlt
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    let left = guest.vcpu.leave().unwrap();
+    let pause = std::time::Duration::from_millis(500);
+    std::thread::sleep(pause);
+    let again = real_state();
+    let state = CpuState {
+        tsc_offset: left.tsc_offset,
+        ..again
+    };
+    guest.vcpu.set_state(&state).unwrap();
+    assert_eq!(guest.run(), VcpuExit::Halted);
+    let read = guest.gpr(Gpr::Rdx) << 32 | guest.gpr(Gpr::Rax) & 0xFFFF_FFFF;
+    let passed = read.wrapping_sub(left.tsc_offset);
+    let slept = kvm.tsc_hz().unwrap_or(1_000_000_000) / 2;
+    assert!(passed < slept / 2, "{passed} of {slept}");
+}
+
+/// What a guest has written is in the marks when its engine is left.
+#[test]
+fn written_pages_are_marked_when_the_engine_is_left() {
+    for engine in engines() {
+        let mut guest = Guest::on(&*engine, &[0xC6, 0x06, 0x00, 0x50, 0x01, 0xF4]); // mov byte [5000h], 1; hlt
+        let wiring = Wiring {
+            log_dirty: true,
+            ..Wiring::default()
+        };
+        let map = map(&guest.ram, wiring);
+        let marks = Arc::clone(&map.ranges()[0].block.marks);
+        guest.vm.set_memory_map(map).unwrap();
+        assert_eq!(guest.run(), VcpuExit::Halted);
+        guest.vcpu.leave().unwrap();
+        let written = emu::memory::take_dirty(&marks);
+        assert!(written.contains(&5), "{}: {written:?}", engine.name());
     }
 }

@@ -10,6 +10,7 @@
 
 mod debugger;
 mod handover;
+mod kicks;
 mod lockstep;
 mod opening;
 mod rescue;
@@ -22,7 +23,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use accel::kvm::Kvm;
 use accel::tcg::Tcg;
@@ -324,11 +325,20 @@ impl Guest {
 
     /// 1 GiB mapped one to one in 2 MiB pages.
     fn page_tables(&self) {
-        self.ram.write(0x1_0000, &0x1_1003_u64.to_le_bytes());
-        self.ram.write(0x1_1000, &0x1_2003_u64.to_le_bytes());
+        self.page_tables_with(0);
+    }
+
+    /// The same, for ring 3 too.
+    fn user_page_tables(&self) {
+        self.page_tables_with(4);
+    }
+
+    fn page_tables_with(&self, bits: u64) {
+        self.ram.write(0x1_0000, &(0x1_1003 | bits).to_le_bytes());
+        self.ram.write(0x1_1000, &(0x1_2003 | bits).to_le_bytes());
         for i in 0..512_u64 {
             self.ram
-                .write(0x1_2000 + i * 8, &(i << 21 | 0x83).to_le_bytes());
+                .write(0x1_2000 + i * 8, &(i << 21 | 0x83 | bits).to_le_bytes());
         }
     }
 
@@ -622,55 +632,6 @@ fn a_halted_processor_wakes_for_interrupt_and_nmi() {
     guest.board.post(Pending::NMI);
     assert_eq!(guest.run(), VcpuExit::Halted);
     assert_eq!(guest.board.seen(), [out(0x60), out(0x62)]);
-}
-
-#[test]
-fn no_kick_is_lost() {
-    let Some(kvm) = kvm() else { return };
-    let mut guest = Guest::real(&kvm, &[0xEB, 0xFE]); // jmp $
-    let kicker = guest.vcpu.kicker();
-    kicker.kick();
-    assert_eq!(guest.run(), VcpuExit::Kicked, "a kick before run counts");
-    let (asked, answers) = std::sync::mpsc::channel::<Duration>();
-    let other = thread::spawn(move || {
-        for delay in answers {
-            thread::sleep(delay);
-            kicker.kick();
-        }
-    });
-    let mut worst = Duration::ZERO;
-    for i in 0..300_u64 {
-        let delay = Duration::from_micros(i * 37 % 200);
-        let start = Instant::now();
-        asked.send(delay).unwrap();
-        assert_eq!(guest.vcpu.run().unwrap(), VcpuExit::Kicked);
-        worst = worst.max(start.elapsed().saturating_sub(delay));
-    }
-    drop(asked);
-    other.join().unwrap();
-    assert!(worst < Duration::from_secs(2), "{worst:?}");
-}
-
-#[test]
-fn a_signal_from_another_thread_brings_the_interrupt_in() {
-    let Some(kvm) = kvm() else { return };
-    let mut guest = Guest::real(&kvm, &[0xFB, 0xEB, 0xFE]); // sti; jmp $
-    guest.handler(0x22, &[0xE6, 0x60, 0xCF]);
-    guest.kick_at(0x60);
-    for _ in 0..50 {
-        let (board, kicker) = (Arc::clone(&guest.board), guest.vcpu.kicker());
-        let other = thread::spawn(move || {
-            thread::sleep(Duration::from_micros(300));
-            board.raise(0x22);
-            kicker.signal();
-        });
-        assert_eq!(guest.run(), VcpuExit::Kicked);
-        other.join().unwrap();
-        assert_eq!(
-            guest.board.seen(),
-            [Seen::Ack(0x22), Seen::Out(0x60, 1, vec![0])]
-        );
-    }
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Running {
     }
 
     /// The emulator's process.
-    pub(crate) fn id(&self) -> u32 {
+    pub fn id(&self) -> u32 {
         self.child.id()
     }
 

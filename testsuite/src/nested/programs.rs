@@ -22,19 +22,22 @@ const FILES: &[&str] = &[
 ];
 
 /// The outer machine's first file system: busybox and the modules of KVM, as `fetch` made it, with
-/// the programs `twin86` and `kvm-tests`, and the guests.
+/// the programs `twin86` and `kvm-tests`, the guests, and `more`.
 ///
 /// # Errors
 /// What could not be built, read or written.
-pub(super) fn initramfs(cache: &Path) -> Result<PathBuf, String> {
+pub(super) fn initramfs(cache: &Path, more: &[PathBuf]) -> Result<PathBuf, String> {
     let base = cache.join("initrd.kvm.gz");
     let mut archive = Archive::behind(fs::read(&base).map_err(|e| named(&base, &e))?);
     let mut add = |file: &Path, path: &str| archive.add(file, path).map_err(|e| named(file, &e));
     let twin86 = Emulator::under_test().program().to_path_buf();
     let tests = kvm_tests()?;
     let programs = [(&twin86, "/bin/twin86"), (&tests, "/bin/kvm-tests")];
+    let more = more
+        .iter()
+        .map(|file| (file, file.to_str().unwrap_or_default()));
     let mut libraries = BTreeSet::new();
-    for (program, path) in programs {
+    for (program, path) in programs.into_iter().chain(more) {
         add(program, path)?;
         libraries.extend(libraries_of(program)?);
     }

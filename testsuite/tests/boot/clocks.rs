@@ -1,5 +1,7 @@
 //! Time, as the guest measures it and as the host does.
 
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use testsuite::boot::{Guests, Kernel, Running};
@@ -76,6 +78,38 @@ fn clocks_agree() {
 #[test]
 fn clocks_agree_without_firmware() {
     agree(&["-bios", "none"]);
+}
+
+/// Sends a signal to the program.
+fn signal(run: &Running, name: &str) {
+    let id = run.id().to_string();
+    let kill = Command::new("kill").args(["-s", name, &id]).status();
+    assert!(kill.expect("kill").success());
+}
+
+/// The guest's seconds since its boot, and the host's moment.
+fn uptime(run: &mut Running) -> (f64, Instant) {
+    let text = run.succeed("cat /proc/uptime", SOON);
+    let first = text.split_whitespace().next();
+    let seconds = first.and_then(|word| word.parse().ok());
+    (seconds.unwrap_or_else(|| panic!("{text}")), Instant::now())
+}
+
+#[test]
+fn a_program_that_is_stopped_costs_the_guest_no_time() {
+    let Some(guests) = Guests::alone() else {
+        return;
+    };
+    let mut run = guests.machine().kernel(Kernel::Cloud, "").start();
+    run.boot();
+    let (before, begin) = uptime(&mut run);
+    signal(&run, "TSTP");
+    thread::sleep(Duration::from_secs(3));
+    signal(&run, "CONT");
+    let (after, end) = uptime(&mut run);
+    let (guest, host) = (after - before, (end - begin).as_secs_f64());
+    assert!(host - guest > 2.9, "{guest} s of {host} s");
+    run.power_off();
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Debian's kernels come up, obey, and end the machine: by firmware and without, by IOAPIC and 8259.
 
+use accel::kvm::Kvm;
 use testsuite::boot::{Guests, Kernel, PROMPT};
+use testsuite::skip::skip;
 
 use crate::SOON;
 
@@ -119,4 +121,26 @@ fn reboot() {
 #[test]
 fn reboot_without_firmware() {
     reboots(NO_FIRMWARE);
+}
+
+/// Whatever KVM this host has, with the software CPU to help it: programs that compute for long enough
+/// to be run by the processor come to the right end.
+#[test]
+fn cloud_kernel_on_this_hosts_kvm() {
+    if let Err(error) = Kvm::open() {
+        return skip("kvm", &error);
+    }
+    let Some(guests) = Guests::one() else { return };
+    let machine = guests.machine().kernel(Kernel::Cloud, "");
+    let mut run = machine.accel("kvm").start();
+    run.boot();
+    run.succeed("guest-check signals && guest-check math", SOON);
+    let sums = "for i in 1 2 3 4 5 6 7 8; do sha256sum /bin/busybox; done | sort -u | wc -l";
+    // The echo of a long line wraps.
+    let said = run.succeed(sums, SOON);
+    assert_eq!(said.lines().last(), Some("1"), "the same sum each time");
+    let loops = "awk 'BEGIN { for (i = 0; i < 2000000; i++) s += i; print s / 1000 }'";
+    let sum = run.succeed(loops, SOON);
+    assert!(sum.contains("1999999000"), "{sum}");
+    run.power_off();
 }

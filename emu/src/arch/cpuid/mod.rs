@@ -171,6 +171,21 @@ impl CpuModel {
         self.leaf(row.function, 0)[row.register as usize] >> row.bit & 1 != 0
     }
 
+    /// What this model shows and `other` does not: features by name, other bits by their place.
+    pub fn beyond(&self, other: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        for leaf in &self.leaves {
+            let index = leaf.index.unwrap_or(0);
+            let theirs = other.leaf(leaf.function, index);
+            for (register, (ours, theirs)) in leaf.registers.iter().zip(theirs).enumerate() {
+                let more = ours & !theirs;
+                let bits = (0..32).filter(|bit| more >> bit & 1 != 0);
+                found.extend(bits.map(|bit| bit_name(leaf.function, index, register, bit)));
+            }
+        }
+        found
+    }
+
     /// Family, model and stepping: CPUID.1:EAX, and EDX after reset.
     pub fn signature(&self) -> u32 {
         self.leaf(BASIC, 0)[0]
@@ -197,6 +212,18 @@ impl CpuModel {
         ALWAYS.contains(&feature)
             || (FEATURES.iter().find(brings)).is_some_and(|row| self.has(row.feature))
     }
+}
+
+/// A feature's name, or where the bit is.
+fn bit_name(function: u32, index: u32, register: usize, bit: u8) -> String {
+    let is_it = |row: &&Row| {
+        (row.function, row.register as usize, row.bit) == (function, register, bit) && index == 0
+    };
+    let named = FEATURES.iter().find(is_it).map(|row| row.name.to_owned());
+    named.unwrap_or_else(|| {
+        let register = ["EAX", "EBX", "ECX", "EDX"][register & 3];
+        format!("CPUID.{function:X}h.{index}:{register}[{bit}]")
+    })
 }
 
 /// EBX, ECX and EDX of leaf 0: the vendor goes by EBX, EDX, ECX.
@@ -370,6 +397,18 @@ mod tests {
         for f in [CpuidFeature::AVX, CpuidFeature::VMX] {
             assert!(!old.supports(f) && !new.supports(f), "{f:?}");
         }
+    }
+
+    #[test]
+    fn what_another_model_lacks_is_named() {
+        let (old, new) = (model("qemu64"), model("max"));
+        assert_eq!(old.beyond(&old), [""; 0]);
+        let more = new.beyond(&old);
+        assert!(more.iter().any(|name| name == "popcnt"), "{more:?}");
+        let mut less = old.clone();
+        let basic = less.leaves.iter_mut().find(|l| l.function == BASIC);
+        basic.expect("leaf 1").registers = [old.signature(), 0, u32::MAX, u32::MAX - 1];
+        assert_eq!(old.beyond(&less), ["CPUID.1h.0:EBX[11]", "fpu"]);
     }
 
     #[test]
