@@ -165,12 +165,8 @@ impl LockstepVcpu {
         let wanted = self.shared.mode == Mode::Step || state.nmi_pending;
         // KVM steps by TF, which a delivery would push.
         let delivers = state.queued.is_some() || state.nmi_pending && !state.nmi_masked;
-        let steps = wanted
-            && self.can_step(state)
-            && !delivers
-            && !(open && taken)
-            && !state.rflags.contains(RFlags::TF)
-            && !self.leaves_stepping();
+        let held = delivers || open && taken || state.rflags.contains(RFlags::TF);
+        let steps = wanted && !held && self.can_step(state) && !self.leaves_stepping();
         if steps {
             self.leader.set_debug(&step())?;
         } else if self.stepping {
