@@ -36,6 +36,7 @@ pub struct Report {
     ends: BTreeMap<String, u64>,
     skips: Skips,
     missing: Vec<Code>,
+    disturbed: u64,
 }
 
 impl Report {
@@ -95,6 +96,7 @@ pub fn run(cases: u64, seed: u64, progress: &mut dyn FnMut(u64, u64)) -> Result<
             .collect(),
         ends,
         skips: generator.skips().clone(),
+        disturbed: arena.disturbed(),
     })
 }
 
@@ -135,6 +137,9 @@ impl fmt::Display for Report {
             .collect();
         writeln!(f, "ended by: {}", ends.join(", "))?;
         write!(f, "{}", self.skips)?;
+        if self.disturbed != 0 {
+            writeln!(f, "differed once and not again: {}", self.disturbed)?;
+        }
         let (cases, parted, seed) = (self.cases, self.differences(), self.seed);
         let kinds = self.rows.len();
         write!(

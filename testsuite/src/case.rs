@@ -293,7 +293,11 @@ impl Case {
 pub struct Arena {
     session: Session,
     bench: Bench<Interpreter>,
+    disturbed: u64,
 }
+
+/// How often a case that differs is run again.
+const AGAIN: usize = 2;
 
 /// A case on which they part.
 #[derive(Clone, Debug)]
@@ -315,6 +319,7 @@ impl Arena {
         Ok(Self {
             session: host::session()?,
             bench: Bench::interpreter()?,
+            disturbed: 0,
         })
     }
 
@@ -323,18 +328,24 @@ impl Arena {
         self.session.known()
     }
 
-    /// Runs a case on both: how it ended on the host, and where they part. A case of the x87 that
-    /// differs is run again: a process that is interrupted may lose the unit's pointers.
+    /// Runs a case on both: how it ended on the host, and where they part. A case that differs is run
+    /// again, and counted when it then agrees: an interrupted process may lose the x87's pointers,
+    /// and below some hypervisors RFLAGS.ID.
     pub fn compare(&mut self, input: &Input) -> (Stop, Option<Difference>) {
-        let again = if input.fpu.is_some() { 2 } else { 0 };
         let mut result = self.compare_once(input);
-        for _ in 0..again {
+        for _ in 0..AGAIN {
             if result.1.is_none() {
                 break;
             }
             result = self.compare_once(input);
+            self.disturbed += u64::from(result.1.is_none());
         }
         result
+    }
+
+    /// Cases that differed once, and not again.
+    pub fn disturbed(&self) -> u64 {
+        self.disturbed
     }
 
     fn compare_once(&mut self, input: &Input) -> (Stop, Option<Difference>) {

@@ -8,6 +8,7 @@
 //! - [`boot`]: whole guests in the program itself, and in QEMU beside it
 //! - [`nested`]: a machine in QEMU whose kernel has a whole KVM, for the program to run in
 //! - [`generate`]: random cases; [`campaign`]: many of them; [`skip`]: what was not run, by name
+//! - [`mutation`]: whether the suite can fail: seeded faults
 
 pub mod boot;
 pub mod campaign;
@@ -17,6 +18,7 @@ pub mod guest;
 pub mod host;
 pub mod kernel;
 pub mod layout;
+pub mod mutation;
 pub mod nested;
 pub mod random;
 pub mod run;
