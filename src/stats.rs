@@ -308,6 +308,7 @@ mod tests {
                     })
                     .to_vec(),
                 rescued: [("FLD1".to_string(), 5)].into(),
+                ..Counters::default()
             },
             ..tcg.clone()
         };
