@@ -144,7 +144,7 @@ impl LockstepVcpu {
         missed: Option<Missed>,
         differing: Vec<Word>,
     ) -> Result<(), AccelError> {
-        tracing::debug!(target: "lockstep", "a slice differs ({missed:?}); {}", Place(self.agreed.clone()));
+        tracing::debug!(target: "lockstep", "a slice differs ({missed:?}); {}; led to {} by {:?}, queued {:?}", Place(self.agreed.clone()), Place(slice.target.clone()), slice.tape, self.agreed.queued);
         if !self.can_step(&self.agreed) {
             let follower = self.follower.state().canonical();
             let written = self.shared.memory().changes(&slice.written);
