@@ -225,7 +225,7 @@ fn log_events(items: &[&str], log: &Log) {
         targets = targets.with_target("rescue", tracing::Level::DEBUG);
     }
     if items.contains(&"lockstep") {
-        targets = targets.with_target("lockstep", tracing::Level::DEBUG);
+        targets = targets.with_target("lockstep", tracing::Level::TRACE);
     }
     let log = log.clone();
     let layer = tracing_subscriber::fmt::layer()

@@ -125,6 +125,24 @@ pub fn encoding(bytes: &[u8], bits: u32) -> Option<String> {
 /// The status flags that the instruction `bytes` start with leaves undefined, by iced's tables. (A
 /// shift whose count makes them defined is not told apart.)
 pub fn undefined_flags(bytes: &[u8], bits: u32) -> RFlags {
+    status_flags(
+        Decoder::new(bits, bytes, DecoderOptions::NONE)
+            .decode()
+            .rflags_undefined(),
+    )
+}
+
+/// The status flags that the instruction `bytes` start with may change, by iced's tables.
+pub fn changed_flags(bytes: &[u8], bits: u32) -> RFlags {
+    status_flags(
+        Decoder::new(bits, bytes, DecoderOptions::NONE)
+            .decode()
+            .rflags_modified(),
+    )
+}
+
+/// iced's set of flags as ours.
+fn status_flags(bits: u32) -> RFlags {
     const FLAGS: [(u32, RFlags); 6] = [
         (RflagsBits::CF, RFlags::CF),
         (RflagsBits::PF, RFlags::PF),
@@ -133,10 +151,7 @@ pub fn undefined_flags(bytes: &[u8], bits: u32) -> RFlags {
         (RflagsBits::SF, RFlags::SF),
         (RflagsBits::OF, RFlags::OF),
     ];
-    let undefined = Decoder::new(bits, bytes, DecoderOptions::NONE)
-        .decode()
-        .rflags_undefined();
-    let set = FLAGS.iter().filter(|(theirs, _)| undefined & theirs != 0);
+    let set = FLAGS.iter().filter(|(theirs, _)| bits & theirs != 0);
     set.fold(RFlags::empty(), |all, (_, flag)| all | *flag)
 }
 

@@ -145,6 +145,14 @@ pub(super) struct Written {
     pub(super) devices: BTreeSet<PageId>,
 }
 
+impl Written {
+    /// Takes in what was written further.
+    pub(super) fn add(&mut self, more: Self) {
+        self.engines.extend(more.engines);
+        self.devices.extend(more.devices);
+    }
+}
+
 /// A word of memory in which the engines differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word {
@@ -363,6 +371,20 @@ impl Memory {
             store(self.blocks[*block].leader.host, *page, data);
             written.devices.insert((*block, *page));
         }
+    }
+
+    /// Puts a byte in the leader's memory only; what was there. `None` if there is no memory.
+    pub(super) fn plant(&self, physical: u64, byte: u8) -> Option<u8> {
+        let (block, page) = self.page_at(physical)?;
+        let offset = page * PAGE_SIZE as usize + (physical % PAGE_SIZE) as usize;
+        let host = self.blocks[block].leader.host.as_ptr();
+        // SAFETY: the page is one of the block's, which lives.
+        let at = unsafe { host.add(offset) };
+        // SAFETY: as above; volatile, as all accesses to guest memory are.
+        let before = unsafe { at.read_volatile() };
+        // SAFETY: as above.
+        unsafe { at.write_volatile(byte) };
+        Some(before)
     }
 
     fn physical(&self, block: usize, page: usize) -> u64 {

@@ -2,18 +2,23 @@
 //! instruction and reported.
 
 use emu::CpuState;
-use emu::arch::RFlags;
+use emu::arch::{RFlags, Seg};
+use emu::state::Activity;
 
 use super::Divergence;
 use super::compare::{comparable, only_flags};
 use super::memory::{Word, Written};
 use super::record::Access;
-use super::vcpu::{Ended, LockstepVcpu, Missed, step};
+use super::vcpu::{Ended, LockstepVcpu, Missed, repeats, step};
 use crate::error::{Bytes, Place};
-use crate::{AccelError, VcpuExit};
+use crate::{AccelError, DebugStop, VcpuExit};
 
 /// The most instructions of a slice that are stepped to find where it went wrong.
 const STEPPED: u64 = 1 << 20;
+/// The most bytes of an instruction.
+const MAX_LEN: u64 = 15;
+/// The one-byte instruction HLT.
+const HLT: u8 = 0xF4;
 /// Instructions whose results no two engines share, by the beginning of iced's names.
 const UNSHARED: &[&str] = &["Rdtsc", "Rdrand", "Rdseed", "Rdpid", "Rdpmc"];
 /// Instructions that a partial KVM runs wrongly without an exit.
@@ -144,7 +149,12 @@ impl LockstepVcpu {
         missed: Option<Missed>,
         differing: Vec<Word>,
     ) -> Result<(), AccelError> {
-        tracing::debug!(target: "lockstep", "a slice differs ({missed:?}); {}; led to {} by {:?}, queued {:?}", Place(self.agreed.clone()), Place(slice.target.clone()), slice.tape, self.agreed.queued);
+        tracing::debug!(
+            target: "lockstep",
+            "a slice differs ({missed:?}, {} words, task priority {} to {}, accesses {:?}) from {} to {}",
+            differing.len(), self.io.tpr(), self.follow.priority(), slice.tape,
+            Place(self.agreed.clone()), Place(slice.target.clone()),
+        );
         if !self.can_step(&self.agreed) {
             let follower = self.follower.state().canonical();
             let written = self.shared.memory().changes(&slice.written);
@@ -207,9 +217,16 @@ impl LockstepVcpu {
         self.stepping = true;
         for _ in 0..STEPPED {
             let bytes = self.remember();
+            let behind = self.foresee(&bytes);
             self.leader.set_debug(&step())?;
-            let (ended, target) = self.run_leader(Some(&bytes))?;
-            let reached = self.follow_to(&target, false, Some(&bytes));
+            let (ended, target) = match behind {
+                Some(_) => self.run_leader_over(&bytes)?,
+                None => self.run_leader(Some(&bytes))?,
+            };
+            let reached = match behind {
+                Some(_) => self.follow_on(&target, Some(&bytes)),
+                None => self.follow_to(&target, Some(&bytes)),
+            };
             let written = self.shared.memory().written(&*self.shared.leader)?;
             let differing = self.shared.memory().differences(&written, &target);
             if reached.is_ok() && differing.is_empty() {
@@ -234,6 +251,58 @@ impl LockstepVcpu {
             self.leader.set_state(&state)?;
         }
         Ok(())
+    }
+
+    /// Runs the follower over the next instruction, before the leader. Its address then, unless both
+    /// do it in the usual order.
+    fn foresee(&mut self, bytes: &Bytes) -> Option<u64> {
+        if self.shared.partial || repeats(bytes) {
+            return None;
+        }
+        self.step_follower();
+        let first = self.follower.state().canonical();
+        let behind = first.linear_rip();
+        self.first = Some(first);
+        Some(behind)
+    }
+
+    /// Runs the leader over an instruction that the follower has run. KVM steps by TF, which the entry
+    /// of a handler clears: where the follower went away from the code, the leader's memory has a HLT.
+    fn run_leader_over(&mut self, bytes: &Bytes) -> Result<(Ended, CpuState), AccelError> {
+        let behind = self.follower.state().canonical();
+        let from = self.agreed.linear_rip();
+        let away = !(from..from + MAX_LEN).contains(&behind.linear_rip());
+        let place = match away && behind.segments[Seg::Ss as usize].dpl() == 0 {
+            true => self.follower.code_address(),
+            false => None,
+        };
+        let planted = place.and_then(|at| Some((at, self.shared.memory().plant(at, HLT)?)));
+        let ran = self.run_leader_on(bytes);
+        if let Some((at, byte)) = planted {
+            self.shared.memory().plant(at, byte);
+        }
+        let (ended, mut target) = ran?;
+        let halted = target.activity == Activity::Halted
+            && target.linear_rip() == behind.linear_rip().wrapping_add(1);
+        if planted.is_none() || !halted {
+            return Ok((ended, target));
+        }
+        target.rip = behind.rip;
+        target.activity = Activity::Running;
+        self.leader.set_state(&target)?;
+        Ok((Ended::Exit(VcpuExit::Debug(DebugStop::Step)), target))
+    }
+
+    /// Runs the leader until it has run an instruction: a kick may come before it.
+    fn run_leader_on(&mut self, bytes: &Bytes) -> Result<(Ended, CpuState), AccelError> {
+        loop {
+            let (ended, state) = self.run_leader(Some(bytes))?;
+            let kicked = matches!(ended, Ended::Exit(VcpuExit::Kicked));
+            if !kicked || comparable(state.clone(), false) != comparable(self.agreed.clone(), false)
+            {
+                return Ok((ended, state));
+            }
+        }
     }
 
     fn diverged(&mut self, found: Divergence) -> AccelError {

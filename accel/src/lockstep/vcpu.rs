@@ -10,8 +10,8 @@ use emu::engine::{Engine, Stop};
 use emu::state::{Activity, Queued, Shadow};
 use emu::{CpuIo, CpuState, Pending};
 
-use super::compare::comparable;
-use super::memory::Written;
+use super::compare::{comparable, only_flags};
+use super::memory::{Word, Written};
 use super::mismatch::Slice;
 use super::record::Side;
 use super::tally::Tally;
@@ -21,13 +21,17 @@ use crate::error::{Bytes, Place};
 use crate::{AccelError, Counters, DebugPoints, Kick, Vcpu, VcpuExit};
 
 /// Instructions of the follower's before it goes on by blocks.
-const SHORT: u64 = 4096;
+const SHORT: u64 = 1 << 17;
 /// The most instructions that the follower runs for a slice.
 const LONGEST: u64 = 1 << 25;
 /// The most for one instruction of the leader's: it may have run one more (a shadow, a delivery).
 const ONE: u64 = 4;
 /// The most for one that repeats.
 const REPEATED: u64 = 1 << 17;
+/// How often the follower may come to the leader's registers before it comes to its memory.
+const ROUNDS: u32 = 1 << 16;
+/// Instructions that are looked through for the one that left a flag undefined.
+const LOOKED_BACK: usize = 64;
 /// Instructions that a report shows before the one it is about.
 const HISTORY: usize = 16;
 /// Instructions that the follower runs alone before the leader is offered the state again.
@@ -78,6 +82,16 @@ pub(super) enum Missed {
     Never,
 }
 
+/// Where the follower came to behind a slice of the leader's.
+struct Followed {
+    /// Why it is not the leader's state.
+    missed: Option<Missed>,
+    /// The pages that either wrote.
+    written: Written,
+    /// Where they differ.
+    differing: Vec<Word>,
+}
+
 pub(super) struct LockstepVcpu {
     pub(super) leader: Box<dyn Vcpu>,
     pub(super) follower: Engine,
@@ -98,6 +112,8 @@ pub(super) struct LockstepVcpu {
     /// Memory may have been filled since the state was set.
     fresh: bool,
     pub(super) history: VecDeque<String>,
+    /// The linear addresses of the instructions that the follower has run one by one.
+    stepped: VecDeque<u64>,
     pub(super) tally: Tally,
     /// The follower's state behind the first instruction of a stepped slice.
     pub(super) first: Option<CpuState>,
@@ -131,6 +147,7 @@ impl LockstepVcpu {
             alone: false,
             fresh: true,
             history: VecDeque::new(),
+            stepped: VecDeque::with_capacity(LOOKED_BACK),
             tally: Tally::default(),
             first: None,
             shared,
@@ -213,16 +230,18 @@ impl LockstepVcpu {
         }
         self.follow.replay(tape.clone(), priority);
         let one = stepped.then_some(&bytes);
-        let reached = self.follow_to(&target, tape.is_empty(), one);
-        let written = self.shared.memory().written(&*self.shared.leader)?;
-        let differing = self.shared.memory().differences(&written, &target);
+        let Followed {
+            missed,
+            written,
+            differing,
+        } = self.follow_whole(&target, tape.is_empty(), one)?;
         let same_priority = !tape.is_empty() || self.follow.priority() == self.io.tpr();
-        if reached.is_ok() && differing.is_empty() && same_priority {
+        if missed.is_none() && differing.is_empty() && same_priority {
             self.settle(&written);
             self.agreed = target;
             self.tally.agreed += 1;
         } else if stepped {
-            self.judge(bytes, &target, reached.err(), &written, differing)?;
+            self.judge(bytes, &target, missed, &written, differing)?;
         } else {
             self.locate(
                 &Slice {
@@ -231,7 +250,7 @@ impl LockstepVcpu {
                     priority,
                     written,
                 },
-                reached.err(),
+                missed,
                 differing,
             )?;
         }
@@ -254,11 +273,11 @@ impl LockstepVcpu {
         loop {
             let ended = self.enter_leader()?;
             let state = self.leader.state()?.canonical();
-            // A kernel's emulator stops once more at a repeated instruction whose count is used up.
-            // It shows RF there.
+            // A kernel's emulator, which every KVM has for INS and OUTS, stops once more at a repeated
+            // instruction whose count is used up. It shows RF there.
             let amid = match one {
                 Some(bytes) => repeats(bytes) && state.rip == self.agreed.rip,
-                None => self.shared.partial && state.rflags.contains(RFlags::RF),
+                None => state.rflags.contains(RFlags::RF),
             };
             let again = amid
                 && matches!(ended, Ended::Exit(VcpuExit::Debug(_) | VcpuExit::Kicked))
@@ -344,24 +363,69 @@ impl LockstepVcpu {
         }
     }
 
-    /// Runs the follower to the leader's state.
-    pub(super) fn follow_to(
+    /// Runs the follower to the leader's state and memory.
+    fn follow_whole(
         &mut self,
         target: &CpuState,
         quiet: bool,
         one: Option<&Bytes>,
-    ) -> Result<(), Missed> {
-        let woken = target.queued.is_some() || target.nmi_pending;
-        let wanted = comparable(target.clone(), woken);
-        if quiet
-            && target.queued == self.agreed.queued
-            && target.nmi_pending == self.agreed.nmi_pending
-            && comparable(self.agreed.clone(), woken) == wanted
-        {
-            return Ok(());
+    ) -> Result<Followed, AccelError> {
+        let stays = quiet && self.stays(target);
+        let mut reached = match stays {
+            true => Ok(()),
+            false => self.follow_to(target, one),
+        };
+        let mut written = self.shared.memory().written(&*self.shared.leader)?;
+        let mut differing = self.shared.memory().differences(&written, target);
+        // Registers may be the same in every round of a loop, and memory tell the rounds apart.
+        for round in 0..ROUNDS {
+            if one.is_some() || reached.is_err() || differing.is_empty() {
+                break;
+            }
+            self.shared.attention.set(Signals::DIRTY);
+            if stays && round == 0 {
+                self.deliver();
+            }
+            self.step_follower();
+            reached = self.follow_on(target, one);
+            written.add(self.shared.memory().written(&*self.shared.leader)?);
+            differing = self.shared.memory().differences(&written, target);
         }
+        Ok(Followed {
+            missed: reached.err(),
+            written,
+            differing,
+        })
+    }
+
+    /// Whether the leader's state is what it was, so that it may not have run at all.
+    fn stays(&self, target: &CpuState) -> bool {
+        let woken = is_woken(target);
+        target.queued == self.agreed.queued
+            && target.nmi_pending == self.agreed.nmi_pending
+            && comparable(self.agreed.clone(), woken) == comparable(target.clone(), woken)
+    }
+
+    /// Runs the follower to the leader's state.
+    pub(super) fn follow_to(
+        &mut self,
+        target: &CpuState,
+        one: Option<&Bytes>,
+    ) -> Result<(), Missed> {
         self.first = None;
+        self.stepped.clear();
         self.deliver();
+        self.follow_on(target, one)
+    }
+
+    /// The same, when what the leader had accepted is delivered.
+    pub(super) fn follow_on(
+        &mut self,
+        target: &CpuState,
+        one: Option<&Bytes>,
+    ) -> Result<(), Missed> {
+        let woken = is_woken(target);
+        let wanted = comparable(target.clone(), woken);
         let repeats = one.is_some_and(repeats);
         let most = match one {
             None => LONGEST,
@@ -372,11 +436,20 @@ impl LockstepVcpu {
         let linear = wanted.linear_rip();
         let mut idle = 0;
         loop {
-            if self.is_level()
-                && self.follower.cpu().linear_rip() == linear
-                && comparable(self.follower.state().canonical(), woken) == wanted
-            {
-                return Ok(());
+            if self.is_level() && self.follower.cpu().linear_rip() == linear {
+                let state = comparable(self.follower.state().canonical(), woken);
+                if state == wanted {
+                    return Ok(());
+                }
+                let flags = only_flags(&wanted, &state).filter(|_| one.is_none());
+                if flags.is_some_and(|differ| self.leaves_undefined(differ)) {
+                    self.tally.masked += 1;
+                    self.follower.set_state(&CpuState {
+                        rflags: wanted.rflags,
+                        ..self.follower.state()
+                    });
+                    return Ok(());
+                }
             }
             if let Some(wrong) = self.follow.wrong() {
                 return Err(Missed::Access(wrong));
@@ -387,6 +460,7 @@ impl LockstepVcpu {
             if over || done >= most || idle > 2 {
                 return Err(Missed::Never);
             }
+            self.note_step();
             let by_block = done > SHORT && self.shared.fault.is_none() && !same_place;
             let stop = match by_block {
                 true => self.run_to(linear),
@@ -405,6 +479,29 @@ impl LockstepVcpu {
         }
     }
 
+    fn note_step(&mut self) {
+        if self.stepped.len() == LOOKED_BACK {
+            self.stepped.pop_front();
+        }
+        self.stepped.push_back(self.follower.cpu().linear_rip());
+    }
+
+    /// Whether the last instructions to change these flags left them undefined.
+    fn leaves_undefined(&mut self, mut flags: RFlags) -> bool {
+        let bits = Place(self.follower.state()).bits();
+        for at in (0..self.stepped.len()).rev() {
+            let bytes = self.follower.code_at(self.stepped[at]);
+            flags -= emu::undefined_flags(&bytes, bits);
+            if flags.intersects(emu::changed_flags(&bytes, bits)) {
+                return false;
+            }
+            if flags.is_empty() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Whether the follower has made the accesses that the leader has.
     fn is_level(&self) -> bool {
         match self.lead.position() {
@@ -415,6 +512,7 @@ impl LockstepVcpu {
 
     /// Runs the follower up to an address.
     fn run_to(&mut self, linear: u64) -> Stop {
+        self.stepped.clear();
         self.follower.set_debug(&DebugPoints {
             breakpoints: vec![linear],
             ..DebugPoints::default()
@@ -425,7 +523,7 @@ impl LockstepVcpu {
     }
 
     /// One instruction of the follower's, one iteration of a repeated one.
-    fn step_follower(&mut self) -> Stop {
+    pub(super) fn step_follower(&mut self) -> Stop {
         let Some(fault) = self.shared.fault.clone() else {
             return self.follower.run();
         };
@@ -507,8 +605,13 @@ impl LockstepVcpu {
     }
 }
 
+/// Whether an event that the leader has accepted ends a halt.
+fn is_woken(state: &CpuState) -> bool {
+    state.queued.is_some() || state.nmi_pending
+}
+
 /// Whether an instruction has a repeat prefix among its first bytes.
-fn repeats(bytes: &Bytes) -> bool {
+pub(super) fn repeats(bytes: &Bytes) -> bool {
     bytes
         .as_slice()
         .iter()
