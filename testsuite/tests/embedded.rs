@@ -192,7 +192,6 @@ fn lockstep_agrees(mode: Mode) {
         match embedded::run(&one, &accel, 0, Box::new(io::sink())) {
             Ok(report) if report.passed() => {
                 let counts = &report.stats[0].counters.lockstep;
-                println!("{}: {counts:?}", part.name);
                 assert!(counts["agreed points"] > 100, "{}: {counts:?}", part.name);
             }
             Ok(report) => {
