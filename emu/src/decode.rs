@@ -2,8 +2,10 @@
 
 use iced_x86::{
     Code, Decoder, DecoderError, DecoderOptions, FastFormatter, FlowControl, Instruction, OpKind,
-    Register,
+    Register, RflagsBits,
 };
+
+use crate::arch::RFlags;
 
 use crate::arch::cpuid::{CpuModel, Feature};
 use crate::arch::segment::Seg;
@@ -118,6 +120,39 @@ pub fn encoding(bytes: &[u8], bits: u32) -> Option<String> {
     let mut decoder = Decoder::new(bits, bytes, DecoderOptions::NONE);
     let iced = decoder.decode();
     (!iced.is_invalid()).then(|| format!("{:?}", iced.code()))
+}
+
+/// The status flags that the instruction `bytes` start with leaves undefined, by iced's tables. (A
+/// shift whose count makes them defined is not told apart.)
+pub fn undefined_flags(bytes: &[u8], bits: u32) -> RFlags {
+    status_flags(
+        Decoder::new(bits, bytes, DecoderOptions::NONE)
+            .decode()
+            .rflags_undefined(),
+    )
+}
+
+/// The status flags that the instruction `bytes` start with may change, by iced's tables.
+pub fn changed_flags(bytes: &[u8], bits: u32) -> RFlags {
+    status_flags(
+        Decoder::new(bits, bytes, DecoderOptions::NONE)
+            .decode()
+            .rflags_modified(),
+    )
+}
+
+/// iced's set of flags as ours.
+fn status_flags(bits: u32) -> RFlags {
+    const FLAGS: [(u32, RFlags); 6] = [
+        (RflagsBits::CF, RFlags::CF),
+        (RflagsBits::PF, RFlags::PF),
+        (RflagsBits::AF, RFlags::AF),
+        (RflagsBits::ZF, RFlags::ZF),
+        (RflagsBits::SF, RFlags::SF),
+        (RflagsBits::OF, RFlags::OF),
+    ];
+    let set = FLAGS.iter().filter(|(theirs, _)| bits & theirs != 0);
+    set.fold(RFlags::empty(), |all, (_, flag)| all | *flag)
 }
 
 /// The instruction that `bytes` start with as text, `rip` being its address, in code of 16, 32 or 64
