@@ -13,17 +13,19 @@ pub enum Engine {
     Tcg,
     /// The processor, through KVM.
     Kvm,
+    /// Both, which check each other.
+    Lockstep,
 }
 
 impl Engine {
-    /// Both.
+    /// Those that run a guest by themselves.
     pub const ALL: [Self; 2] = [Self::Tcg, Self::Kvm];
 
     /// The one that is not this.
     pub fn other(self) -> Self {
         match self {
             Self::Tcg => Self::Kvm,
-            Self::Kvm => Self::Tcg,
+            Self::Kvm | Self::Lockstep => Self::Tcg,
         }
     }
 
@@ -32,6 +34,7 @@ impl Engine {
         match self {
             Self::Tcg => "tcg",
             Self::Kvm => "kvm",
+            Self::Lockstep => "lockstep",
         }
     }
 }
@@ -76,6 +79,10 @@ pub const CHOICES: &[(&str, &str)] = &[
         "kvm",
         "the processor; the own CPU runs what KVM cannot (rescue=on|off|refusals)",
     ),
+    (
+        "lockstep",
+        "kvm, checked by the own CPU; mode=exit|step: at each access, or each instruction",
+    ),
     ("auto", "kvm if it is there and good, else tcg"),
     ("kvm:tcg", "the first that works"),
     (
@@ -85,11 +92,24 @@ pub const CHOICES: &[(&str, &str)] = &[
 ];
 
 /// Names that `-accel` takes.
-const NAMES: [&str; 3] = ["tcg", "kvm", "auto"];
+const NAMES: [&str; 4] = ["tcg", "kvm", "lockstep", "auto"];
 /// Properties of `kvm`.
 const KVM_PROPERTIES: [&str; 2] = ["rescue", "kernel-irqchip"];
 /// Properties of `tcg`: one processor has one thread either way.
 const TCG_PROPERTIES: [&str; 1] = ["thread"];
+
+/// Properties of `lockstep`.
+const LOCKSTEP_PROPERTIES: [&str; 1] = ["mode"];
+
+/// `mode=` of `lockstep`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LockstepMode {
+    /// The engines are compared behind each access to the board.
+    #[default]
+    Exit,
+    /// Behind each instruction.
+    Step,
+}
 
 /// An engine that may run the guest, with its properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +118,8 @@ pub struct Candidate {
     pub engine: Engine,
     /// `rescue=`; [`Rescue::On`] if it was not said.
     pub rescue: Rescue,
+    /// `mode=`: how often lockstep compares.
+    pub mode: LockstepMode,
 }
 
 impl Candidate {
@@ -113,7 +135,7 @@ impl Candidate {
         let engine = Engine::ALL.into_iter().find(|engine| engine.name() == name);
         let engine = engine.ok_or_else(|| one_of(option, name, &names, "an engine"))?;
         let known: &[&str] = match engine {
-            Engine::Tcg => &[],
+            Engine::Tcg | Engine::Lockstep => &[],
             Engine::Kvm => &["rescue"],
         };
         properties.only(known).map_err(usage)?;
@@ -121,6 +143,7 @@ impl Candidate {
         Ok(Self {
             engine,
             rescue: rescue.unwrap_or(Rescue::On),
+            mode: LockstepMode::default(),
         })
     }
 
@@ -129,6 +152,7 @@ impl Candidate {
         Self {
             engine,
             rescue: Rescue::On,
+            mode: LockstepMode::default(),
         }
     }
 }
@@ -203,6 +227,7 @@ fn add(
             // A processor that never runs is no engine of its own.
             "tcg" | "qtest" => engines.push(Engine::Tcg),
             "kvm" => engines.push(Engine::Kvm),
+            "lockstep" => engines.push(Engine::Lockstep),
             "auto" => engines.extend([Engine::Kvm, Engine::Tcg]),
             other => return Err(one_of("-accel", other, &NAMES, "an engine")),
         }
@@ -213,6 +238,9 @@ fn add(
     }
     if engines.contains(&Engine::Tcg) {
         known.extend(TCG_PROPERTIES);
+    }
+    if engines.contains(&Engine::Lockstep) {
+        known.extend(LOCKSTEP_PROPERTIES);
     }
     let usage = |error| CliError::Usage(format!("-accel {names}: {error}"));
     properties.only(&known).map_err(usage)?;
@@ -234,9 +262,22 @@ fn add(
         return Err(CliError::Usage(text.into()));
     }
     let rescue = properties.get("rescue").map(Rescue::parse).transpose()?;
+    let mode = match properties.get("mode") {
+        None | Some("exit") => LockstepMode::Exit,
+        Some("step") => LockstepMode::Step,
+        Some("slice") => {
+            let text = "-accel lockstep,mode=slice: not there yet; 'exit' and 'step' are";
+            return Err(CliError::Usage(text.into()));
+        }
+        Some(other) => {
+            let modes = ["exit", "step"];
+            return Err(one_of("-accel mode=", other, &modes, "'exit' or 'step'"));
+        }
+    };
     candidates.extend(engines.into_iter().map(|engine| Candidate {
         engine,
         rescue: rescue.unwrap_or(Rescue::On),
+        mode,
     }));
     Ok(())
 }
@@ -298,6 +339,9 @@ mod tests {
             ("kvm,rescue=refusal", "did you mean 'refusals'?"),
             ("kvm,kernel-irqchip=on", "in user space"),
             ("tcg,thread=two", "'single' or 'multi'"),
+            ("lockstep,mode=slice", "not there yet"),
+            ("lockstep,mode=setp", "did you mean 'step'?"),
+            ("kvm,mode=step", "no property 'mode'"),
         ] {
             let error = parse(&[option], None).expect_err(option);
             assert!(error.contains(part), "{option}: {error}");

@@ -6,10 +6,11 @@
 
 use std::io::{self, Write};
 
+use accel::lockstep::{Lockstep, Mode};
 use accel::tcg::Tcg;
 use accel::{Accel, AccelError};
 
-use crate::accel_option::{Candidate, Choice, Engine, Rescue};
+use crate::accel_option::{Candidate, Choice, Engine, LockstepMode, Rescue};
 use crate::run::RunError;
 
 /// An option that only the software CPU can serve.
@@ -102,6 +103,16 @@ fn try_one(
             let kvm = open_good_kvm(candidate, is_last)?;
             Ok((kvm, ", which passed its start-up probe"))
         }
+        Engine::Lockstep => {
+            if let Some(needed) = tcg_only {
+                return Err(RunError::NeedsTcg(needed.clone()));
+            }
+            let mode = match candidate.mode {
+                LockstepMode::Exit => Mode::Exit,
+                LockstepMode::Step => Mode::Step,
+            };
+            Ok((Box::new(Lockstep::new(kvm::open()?, mode)), ""))
+        }
     }
 }
 
@@ -132,6 +143,7 @@ pub fn open(engine: Engine) -> Result<Box<dyn Accel>, RunError> {
     match engine {
         Engine::Tcg => Ok(Box::new(Tcg)),
         Engine::Kvm => kvm::open(),
+        Engine::Lockstep => Ok(Box::new(Lockstep::new(kvm::open()?, Mode::Exit))),
     }
 }
 

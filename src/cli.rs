@@ -229,7 +229,7 @@ pub struct Options {
     /// Display; none is the only one.
     #[arg(long, value_name = "TYPE", help_heading = "Other devices")]
     pub display: Option<String>,
-    /// Log items: int,in_asm,exec,cpu,exits,rescue,guest_errors; `help` lists them.
+    /// Log items: int,in_asm,exec,cpu,exits,rescue,lockstep,guest_errors; `help` lists them.
     #[arg(long = "d", value_name = "ITEM,...", help_heading = "Debugging")]
     pub log: Option<String>,
     /// Log to FILE instead of standard error.
@@ -427,6 +427,7 @@ pub const LOG_ITEMS: &[(&str, &str)] = &[
     ("cpu", "registers before each instruction (tcg)"),
     ("exits", "every access of a processor to the board"),
     ("rescue", "what KVM refuses and the own CPU runs (kvm)"),
+    ("lockstep", "slices that differ, and what is not checked"),
     (
         "guest_errors",
         "what the guest did that no hardware expects",

@@ -172,6 +172,8 @@ pub(crate) struct Shared {
     pub(crate) exits: Exits,
     wake: Wake,
     timer: Timer,
+    /// Devices may change memory only between two runs of the vCPU ([`Accel::holds_time`]).
+    holds_time: bool,
     /// The A20 gate as the board last told: it must not be asked while it tells.
     a20: AtomicBool,
 }
@@ -274,6 +276,7 @@ impl Machine {
             exits: Exits::default(),
             wake: Wake::default(),
             timer: Timer::default(),
+            holds_time: accel.holds_time(),
             a20: AtomicBool::new(true),
         });
         let weak = Arc::downgrade(&shared);
@@ -660,6 +663,16 @@ impl Shared {
         self.arm(deadline);
     }
 
+    /// As [`Shared::poll`], from a thread that is not the vCPU's.
+    fn poll_when_allowed(&self) {
+        if self.holds_time {
+            let poll: Job = Box::new(|machine: &mut Machine| machine.shared.poll());
+            self.want(|wanted| wanted.jobs.push(poll));
+        } else {
+            self.poll();
+        }
+    }
+
     fn arm(&self, deadline: Option<Duration>) {
         match &self.virtual_time {
             Some(time) => time.stop_at(deadline),
@@ -686,6 +699,9 @@ impl Shared {
 
     /// Input for a device has come.
     pub(crate) fn poll_device(&self, name: &str) {
+        if self.holds_time {
+            return self.poll_when_allowed();
+        }
         let deadline = self.board.poll_device(name);
         self.arm(deadline);
     }
@@ -748,7 +764,7 @@ impl Shared {
                 Ordering::Acquire,
             );
             if swapped.is_ok() {
-                self.poll();
+                self.poll_when_allowed();
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome};
 use crate::run::{RunError, Session};
 use crate::socket::Place;
-use crate::{calendar, drives, firmware_options, gdb, qtest, signals};
+use crate::{calendar, drives, firmware_options, gdb, qtest, signals, stats};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
 const DEBUGCON: u16 = 0x402;
@@ -97,6 +97,9 @@ pub fn run(options: &Options, session: &Session) -> Result<u8, RunError> {
     };
     let outcome = machine.run();
     let counted = machine.stats();
+    if let Some(line) = stats::lockstep(&counted) {
+        tracing::warn!(target: "lockstep", "{line}");
+    }
     let traced = machine.exits().end_trace();
     drop(machine);
     // The terminal is as it was, for what is printed after the run; of one that failed, too.

@@ -230,6 +230,9 @@ fn log_events(items: &[&str], log: &Log) {
     if items.contains(&"rescue") {
         targets = targets.with_target("rescue", tracing::Level::DEBUG);
     }
+    if items.contains(&"lockstep") {
+        targets = targets.with_target("lockstep", tracing::Level::TRACE);
+    }
     let log = log.clone();
     let layer = tracing_subscriber::fmt::layer()
         .without_time()
@@ -283,6 +286,9 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
         let report = embedded::run(&run, accel.as_ref(), unavailable, Box::new(io::stdout()))?;
         say(&format!("== {name}: {}", summary(&report)))?;
         passed &= report.passed();
+        if let Some(line) = stats::lockstep(&report.stats) {
+            say(&format!("== {name}: {line}"))?;
+        }
         reports.push((unavailable, report));
     }
     if let Some(output) = &session.stats {

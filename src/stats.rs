@@ -138,7 +138,12 @@ impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rescued = self.counts(|run| run.counters.rescued.clone());
         let kernel = self.counts(RunStats::kernel);
-        let names = rescued.iter().chain(&kernel).flat_map(BTreeMap::keys);
+        let lockstep = self.counts(|run| run.counters.lockstep.clone());
+        let names = rescued
+            .iter()
+            .chain(&kernel)
+            .chain(&lockstep)
+            .flat_map(BTreeMap::keys);
         let width = names.map(String::len).fold(NAMES, usize::max);
         f.write_str(&self.header(width))?;
         f.write_str(&self.exits_at(width))?;
@@ -151,6 +156,7 @@ impl fmt::Display for Table<'_> {
             f.write_str(&row(width, "stays", "", &stays))?;
         }
         f.write_str(&named_rows(width, "rescue", &rescued))?;
+        f.write_str(&named_rows(width, "lock", &lockstep))?;
         f.write_str(&named_rows(width, "kernel", &kernel))?;
         writeln!(f, "not counted: {}", self.unknown())
     }
@@ -177,13 +183,14 @@ impl RunStats {
         });
         let exits: Vec<String> = seen.into_iter().chain(unseen).collect();
         format!(
-            "{{\"engine\":\"{}\",\"stays\":{},\"guest_seconds\":{:.6},\"instructions\":{},\"exits\":{{{}}},\"rescued\":{},\"kernel\":{}}}",
+            "{{\"engine\":\"{}\",\"stays\":{},\"guest_seconds\":{:.6},\"instructions\":{},\"exits\":{{{}}},\"rescued\":{},\"lockstep\":{},\"kernel\":{}}}",
             self.engine,
             self.stays,
             self.time.as_secs_f64(),
             or_null(self.counters.instructions),
             exits.join(","),
             object(&self.counters.rescued),
+            object(&self.counters.lockstep),
             object(&self.kernel())
         )
     }
@@ -214,6 +221,14 @@ fn object(counts: &Named) -> String {
         .map(|(name, count)| pair(name, *count))
         .collect();
     format!("{{{}}}", pairs.join(","))
+}
+
+/// One line of what lockstep has checked, if any run was one.
+pub fn lockstep(runs: &[RunStats]) -> Option<String> {
+    let counts = runs.iter().map(|run| &run.counters.lockstep);
+    let counts = counts.flatten().filter(|(_, count)| **count != 0);
+    let parts: Vec<_> = counts.map(|(what, n)| format!("{what} {n}")).collect();
+    (!parts.is_empty()).then(|| parts.join(", "))
 }
 
 /// Where `--stats` writes, and how.
@@ -293,6 +308,7 @@ mod tests {
                     })
                     .to_vec(),
                 rescued: [("FLD1".to_string(), 5)].into(),
+                ..Counters::default()
             },
             ..tcg.clone()
         };
@@ -331,7 +347,7 @@ mod tests {
             r#""PENDING_INTERRUPT":null"#,
             r#""PENDING_INTERRUPT":2"#,
             r#""instructions":null"#,
-            r#""rescued":{"FLD1":5},"kernel":{"exits":12,"irq_window_exits":2,"nothing":0}}]}"#,
+            r#""rescued":{"FLD1":5},"lockstep":{},"kernel":{"exits":12,"irq_window_exits":2,"nothing":0}}]}"#,
         ] {
             assert!(json.contains(part), "{json} lacks {part}");
         }

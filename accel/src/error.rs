@@ -6,6 +6,7 @@ use std::io;
 use emu::CpuState;
 use emu::arch::{Cr0, Efer, Gpr, RFlags, Seg, Segment};
 
+use crate::lockstep::Divergence;
 use crate::reason::{Absence, Denial, ProbeFault};
 
 /// A host-side failure. Guest faults are never here.
@@ -134,6 +135,15 @@ pub enum AccelError {
         bytes: Bytes,
         /// Where the guest stood.
         place: Box<Place>,
+    },
+    /// The engines of a lockstep run have parted.
+    #[error("{0}")]
+    Diverged(Box<Divergence>),
+    /// Lockstep cannot do that.
+    #[error("--accel=lockstep has no {what}")]
+    Lockstep {
+        /// What is missing.
+        what: &'static str,
     },
     /// An exit that nobody serves.
     #[error("{} ({exit}, {detail:#x}), which nobody serves, {}; {place}", exit_name(*.exit), Code(bytes, place))]

@@ -7,6 +7,7 @@
 mod error;
 #[cfg(all(feature = "kvm", target_os = "linux"))]
 pub mod kvm;
+pub mod lockstep;
 pub mod reason;
 pub mod tcg;
 
@@ -69,6 +70,8 @@ pub struct Counters {
     pub kernel: Vec<Statistic>,
     /// Instructions that the software CPU executed for KVM, by opcode.
     pub rescued: BTreeMap<String, u64>,
+    /// What lockstep has checked, and what it could not.
+    pub lockstep: BTreeMap<String, u64>,
 }
 
 /// One of the kernel's statistics.
@@ -96,6 +99,10 @@ pub trait Accel: Send + Sync {
     fn name(&self) -> &'static str;
     /// The engine cannot run every guest: a KVM without hardware virtualization.
     fn partial(&self) -> bool {
+        false
+    }
+    /// Devices may change memory only while no processor runs: [`Vcpu::run`] must have returned.
+    fn holds_time(&self) -> bool {
         false
     }
     /// A processor model as guests of this engine see it: without the features it cannot run.

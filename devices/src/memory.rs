@@ -30,6 +30,8 @@ pub const DIRTY: u8 = 1 << 0;
 pub const HOLDS_CODE: u8 = 1 << 1;
 /// A device has written to a page that holds code; the processors must drop that code.
 pub const CODE_WRITTEN: u8 = 1 << 2;
+/// A device has written to the page: what lockstep gives to the engine that follows.
+pub const DEVICE_WROTE: u8 = 1 << 3;
 
 /// Called after a device has set [`CODE_WRITTEN`] on some page.
 pub type CodeWritten = Arc<dyn Fn() + Send + Sync>;
@@ -105,7 +107,8 @@ impl PageMarks {
     fn written(marks: &AtomicU8) -> bool {
         let before = marks.load(Ordering::Relaxed);
         let code = before & HOLDS_CODE != 0;
-        let set = if code { DIRTY | CODE_WRITTEN } else { DIRTY };
+        let wrote = DIRTY | DEVICE_WROTE;
+        let set = if code { wrote | CODE_WRITTEN } else { wrote };
         if before & set != set {
             marks.fetch_or(set, Ordering::AcqRel);
         }
@@ -303,9 +306,10 @@ mod tests {
         let mut data = [0; 6];
         block.read(0x1FFD, &mut data).expect("inside");
         assert_eq!(data, [0, 1, 2, 3, 4, 0]);
-        assert_eq!(marks(&block), [0, DIRTY, DIRTY, 0]);
+        let wrote = DIRTY | DEVICE_WROTE;
+        assert_eq!(marks(&block), [0, wrote, wrote, 0]);
         assert_eq!(block.marks().take(DIRTY).collect::<Vec<_>>(), [1, 2]);
-        assert_eq!(marks(&block), [0; 4]);
+        assert_eq!(marks(&block), [0, DEVICE_WROTE, DEVICE_WROTE, 0]);
     }
 
     #[test]
@@ -334,8 +338,8 @@ mod tests {
         bytes[2].fetch_or(HOLDS_CODE, Ordering::SeqCst);
         block.write(0x1FFF, &[0; 2]).expect("inside");
         assert_eq!(calls.load(Ordering::SeqCst), 1);
-        let all = DIRTY | HOLDS_CODE | CODE_WRITTEN;
-        assert_eq!(marks(&block), [DIRTY, all, all]);
+        let all = DIRTY | HOLDS_CODE | CODE_WRITTEN | DEVICE_WROTE;
+        assert_eq!(marks(&block), [DIRTY | DEVICE_WROTE, all, all]);
         block.write(0x1000, &[0]).expect("inside");
         assert_eq!(
             calls.load(Ordering::SeqCst),

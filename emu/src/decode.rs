@@ -2,8 +2,10 @@
 
 use iced_x86::{
     Code, Decoder, DecoderError, DecoderOptions, FastFormatter, FlowControl, Instruction, OpKind,
-    Register,
+    Register, RflagsBits,
 };
+
+use crate::arch::RFlags;
 
 use crate::arch::cpuid::{CpuModel, Feature};
 use crate::arch::segment::Seg;
@@ -120,6 +122,39 @@ pub fn encoding(bytes: &[u8], bits: u32) -> Option<String> {
     (!iced.is_invalid()).then(|| format!("{:?}", iced.code()))
 }
 
+/// The status flags that the instruction `bytes` start with leaves undefined, by iced's tables. (A
+/// shift whose count makes them defined is not told apart.)
+pub fn undefined_flags(bytes: &[u8], bits: u32) -> RFlags {
+    status_flags(
+        Decoder::new(bits, bytes, DecoderOptions::NONE)
+            .decode()
+            .rflags_undefined(),
+    )
+}
+
+/// The status flags that the instruction `bytes` start with may change, by iced's tables.
+pub fn changed_flags(bytes: &[u8], bits: u32) -> RFlags {
+    status_flags(
+        Decoder::new(bits, bytes, DecoderOptions::NONE)
+            .decode()
+            .rflags_modified(),
+    )
+}
+
+/// iced's set of flags as ours.
+fn status_flags(bits: u32) -> RFlags {
+    const FLAGS: [(u32, RFlags); 6] = [
+        (RflagsBits::CF, RFlags::CF),
+        (RflagsBits::PF, RFlags::PF),
+        (RflagsBits::AF, RFlags::AF),
+        (RflagsBits::ZF, RFlags::ZF),
+        (RflagsBits::SF, RFlags::SF),
+        (RflagsBits::OF, RFlags::OF),
+    ];
+    let set = FLAGS.iter().filter(|(theirs, _)| bits & theirs != 0);
+    set.fold(RFlags::empty(), |all, (_, flag)| all | *flag)
+}
+
 /// The instruction that `bytes` start with as text, `rip` being its address, in code of 16, 32 or 64
 /// bits; "(bad)" if they start with none.
 pub fn disassemble(bytes: &[u8], bitness: u32, rip: u64) -> String {
@@ -165,6 +200,9 @@ fn options(model: &CpuModel) -> u32 {
     options
 }
 
+/// The LOCK prefix.
+const LOCK: u8 = 0xF0;
+
 /// Decodes the instruction at the start of `bytes`, `offset` bytes into its block.
 pub(crate) fn decode(
     model: &CpuModel,
@@ -184,6 +222,10 @@ pub(crate) fn decode(
             _ => DecodeError::Invalid,
         });
     }
+    if moves_control_register(iced.code()) && bytes[..prefixes(bitness, bytes)].contains(&LOCK) {
+        // CR8 by LOCK MOV CR0 (AMD APM volume 3, MOV CRn) is in no model's CPUID.
+        return Err(DecodeError::Invalid);
+    }
     if iced.code() == Code::Pause && bitness == 64 {
         exchange_r8(&mut iced, bytes);
     }
@@ -193,6 +235,13 @@ pub(crate) fn decode(
         decoded.insn.imm = i32::from(opcode & 7) << 8 | i32::from(modrm);
     }
     Ok((decoded, iced))
+}
+
+fn moves_control_register(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Mov_r32_cr | Code::Mov_cr_r32 | Code::Mov_r64_cr | Code::Mov_cr_r64
+    )
 }
 
 /// With REX.B, 90 is XCHG of RAX and R8 whatever REP says; iced calls that PAUSE.

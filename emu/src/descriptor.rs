@@ -321,3 +321,31 @@ pub(crate) const fn null_stack(cpl: u8) -> Segment {
         ..null
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::segment::TableRegister;
+    use crate::test_bench::Bench;
+
+    /// SDM Vol. 3A, "Privilege Checking When Accessing Data Segments".
+    #[test]
+    fn data_wants_both_privileges() {
+        for (dpl, rpl, fits) in [(0, 0, true), (0, 1, false), (1, 1, true), (3, 2, true)] {
+            let mut bench = Bench::protected();
+            bench.cpu.gdtr = TableRegister {
+                base: 0x2000,
+                limit: 15,
+            };
+            let data = 0x00CF_9300_0000_FFFF_u64 | dpl << 45;
+            bench.write(0x2008, &data.to_le_bytes());
+            bench.cpu.regs[0] = 8 | rpl;
+            let expected = if fits {
+                Ok(())
+            } else {
+                Err(Exception::with_code(GP, 8))
+            };
+            assert_eq!(bench.execute(&[0x8E, 0xD8]), expected, "{dpl} {rpl}");
+        }
+    }
+}

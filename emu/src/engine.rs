@@ -138,6 +138,36 @@ impl Engine {
             .map(|insn| format!("{:?}", insn.code()))
     }
 
+    /// What lies at RIP, as far as it is memory: up to the length of the longest instruction.
+    pub fn bytes_at_rip(&mut self) -> Vec<u8> {
+        self.code_at(self.cpu.linear_rip())
+    }
+
+    /// The same for code at a linear address.
+    pub fn code_at(&mut self, mut linear: u64) -> Vec<u8> {
+        self.cpu.memory = self.cpu.attention.memory_map();
+        let mut bytes = Vec::new();
+        while bytes.len() < MAX_LEN {
+            let Ok(physical) = self.cpu.code_address(linear) else {
+                break;
+            };
+            if self.cpu.memory.find(physical).is_none() {
+                break;
+            }
+            let code = self.cpu.code_bytes(physical);
+            bytes.extend_from_slice(code.as_slice());
+            linear = self.cpu.next_page(linear);
+        }
+        bytes.truncate(MAX_LEN);
+        bytes
+    }
+
+    /// The guest physical address of the code at RIP, if the page tables let it be fetched.
+    pub fn code_address(&mut self) -> Option<u64> {
+        self.cpu.memory = self.cpu.attention.memory_map();
+        self.cpu.code_address(self.cpu.linear_rip()).ok()
+    }
+
     /// Sets what the time-stamp counter reads now.
     pub fn set_tsc(&mut self, value: u64) {
         self.cpu.tsc_offset = value.wrapping_sub(self.cpu.io.tsc());

@@ -33,7 +33,7 @@ pub mod width;
 pub use arch::Exception;
 pub use attention::Attention;
 pub use cpu::Cpu;
-pub use decode::{disassemble, encoding};
+pub use decode::{changed_flags, disassemble, encoding, undefined_flags};
 pub use engine::{Engine, Stop};
 pub use io::{CpuIo, Pending};
 pub use memory::MemoryMap;

@@ -15,6 +15,8 @@ pub const DIRTY: u8 = 1 << 0;
 pub const HOLDS_CODE: u8 = 1 << 1;
 /// Mark of a page: a device wrote to it while it held code.
 pub const CODE_WRITTEN: u8 = 1 << 2;
+/// Mark of a page: a device wrote to it. Whoever makes two engines run in step clears it.
+pub const DEVICE_WROTE: u8 = 1 << 3;
 
 /// A piece of host memory that a guest sees: RAM, ROM or video RAM.
 #[derive(Clone)]
@@ -47,9 +49,14 @@ impl fmt::Debug for Block {
 /// The pages marked [`DIRTY`], by number, with the marks cleared. A processor that holds translations
 /// must then be told by [`crate::attention::Signals::DIRTY`]: it marks a page when it first writes to it.
 pub fn take_dirty(marks: &[AtomicU8]) -> Vec<usize> {
+    take_marked(marks, DIRTY)
+}
+
+/// The pages on which `wanted` is set, by number, with that mark cleared.
+pub fn take_marked(marks: &[AtomicU8], wanted: u8) -> Vec<usize> {
     let taken = |(page, mark): (usize, &AtomicU8)| {
-        let set = mark.load(Ordering::Relaxed) & DIRTY != 0
-            && mark.fetch_and(!DIRTY, Ordering::AcqRel) & DIRTY != 0;
+        let set = mark.load(Ordering::Relaxed) & wanted != 0
+            && mark.fetch_and(!wanted, Ordering::AcqRel) & wanted != 0;
         set.then_some(page)
     };
     marks.iter().enumerate().filter_map(taken).collect()

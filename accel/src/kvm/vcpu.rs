@@ -409,13 +409,7 @@ impl KvmVcpu {
                 self.unfinished = true;
                 self.msr()?;
             }
-            KVM_EXIT_HLT => {
-                self.held.activity = Activity::Halted;
-                self.look = true;
-                if self.debug.steps() {
-                    return self.stepped(DebugStop::Step);
-                }
-            }
+            KVM_EXIT_HLT => return self.halted(),
             // Interrupts are on again, or the task priority fell.
             KVM_EXIT_IRQ_WINDOW_OPEN | KVM_EXIT_SET_TPR => self.look = true,
             KVM_EXIT_INTR => {}
@@ -489,6 +483,23 @@ impl KvmVcpu {
         let touch = Touch::Read(&mut byte);
         let behind = self.vm.memory.touch(found.physical_address, touch);
         (found.valid != 0 && matches!(behind, Behind::Memory)).then_some(byte[0])
+    }
+
+    /// The exit of a HLT. A partial KVM tells of one that was stepped once more, when the guest has
+    /// gone on.
+    fn halted(&mut self) -> Result<Option<VcpuExit>, AccelError> {
+        if self.vm.partial {
+            let linear = self.read()?.linear_rip();
+            if !self.halts_at(linear.wrapping_sub(1)) {
+                return Ok(None);
+            }
+        }
+        self.held.activity = Activity::Halted;
+        self.look = true;
+        if self.debug.steps() {
+            return self.stepped(DebugStop::Step);
+        }
+        Ok(None)
     }
 
     /// A debug stop: only ever asked for by the user.

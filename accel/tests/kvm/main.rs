@@ -11,6 +11,7 @@
 mod debugger;
 mod handover;
 mod kicks;
+mod lockstep;
 mod opening;
 mod rescue;
 mod states;

@@ -108,6 +108,8 @@ fn mode_3_is_a_square_wave_with_the_odd_tick_high() {
     }
     let period = [true, true, true, false, false];
     assert_eq!(wave, [period, period].concat());
+    outb(&mut *d, 1, 0, 0);
+    assert_eq!(inb(&mut *d, 1, 0) & 0x20, 0x20, "GATE low sets OUT");
 }
 
 #[test]

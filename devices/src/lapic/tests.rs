@@ -70,6 +70,9 @@ fn vectors_come_by_priority_class_above_ppr() {
     apic.set_tpr(0x25);
     assert_eq!(apic.acknowledge(), Some(0x52));
     assert_eq!(apic.ppr(), 0x50);
+    apic.set_tpr(0x51);
+    assert_eq!(apic.ppr(), 0x51, "of one class, TPR");
+    apic.set_tpr(0x25);
     assert_eq!(apic.acknowledge(), None, "same class");
     apic.accept(&fixed(0x60, false));
     assert_eq!(apic.acknowledge(), Some(0x60));

@@ -20,6 +20,9 @@ fn it_wakes_up_as_the_stock_machine_does() {
     assert_eq!(registers, [0, 0, 1, 0, 8, 0x60, 0xB0, 0]);
     put(&mut *d, LCR, DLAB);
     assert_eq!([get(&mut *d, DATA), get(&mut *d, IER)], [12, 0]);
+    put(&mut *d, DATA, 0x34);
+    put(&mut *d, IER, 0x12);
+    assert_eq!([get(&mut *d, DATA), get(&mut *d, IER)], [0x34, 0x12]);
 }
 
 #[test]

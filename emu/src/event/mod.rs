@@ -240,3 +240,6 @@ impl Cpu {
         result
     }
 }
+
+#[cfg(test)]
+mod tests;

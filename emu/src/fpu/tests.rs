@@ -227,3 +227,17 @@ fn unmasked_overflow_and_underflow_keep_a_biased_result() {
     assert_eq!(F80::pack(result), (1 << 63, (2 - 0x3FFF + 24576) as u16));
     assert_eq!(env.flags, Exceptions::UE);
 }
+
+/// Tininess is found after rounding: SDM Vol. 1, "Numeric Underflow Exception (#U)".
+#[test]
+fn what_rounding_makes_normal_is_not_tiny() {
+    // (1 + 2^-23) 2^-63 times (1 - d) 2^-63, just below the smallest normal number.
+    let product = |y: u32| {
+        let mut env = Env::sse(MXCSR);
+        let (a, b) = (F32::unpack(&env, 0x2000_0001), F32::unpack(&env, y));
+        (F32::pack(mul(&mut env, F32::SHAPE, a, b)), env.flags)
+    };
+    assert_eq!(product(0x1FFF_FFFE), (0x0080_0000, Exceptions::PE));
+    let tiny = Exceptions::PE | Exceptions::UE;
+    assert_eq!(product(0x1FFF_FFFC), (0x007F_FFFF, tiny));
+}

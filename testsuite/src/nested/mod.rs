@@ -94,7 +94,15 @@ impl Nested {
     /// # Panics
     /// If the shell does not.
     pub fn start(&mut self, machine: &Machine<'_>) {
-        let line = machine.clone().accel("kvm").line(GUESTS);
+        self.start_on("kvm", machine);
+    }
+
+    /// The same, on any engine.
+    ///
+    /// # Panics
+    /// As `start`.
+    pub fn start_on(&mut self, accel: &'static str, machine: &Machine<'_>) {
+        let line = machine.clone().accel(accel).line(GUESTS);
         // The arithmetic keeps the word out of the echo.
         self.paste(format!("echo machine-$((6*7)); {line}; ended=$?\n").as_bytes());
         self.wait_for(BEGIN, SOON);

@@ -402,6 +402,12 @@ fn invalidations() {
     assert!(!sees_change(small, true, mov_cr3));
     assert!(sees_change(small, true, invlpg));
     assert!(sees_change(small, true, toggle_pge));
+    assert!(!small.bench().cpu.cr4.contains(Cr4::PGE));
+    let mut bench = small.bench();
+    small.map(&bench, USABLE, USABLE | GLOBAL);
+    let found = bench.cpu.translate(LINEAR, Access::Read, Privilege::User);
+    let found = bench.outcome(found).map(|found| found.global);
+    assert_eq!(found, Ok(false), "G without CR4.PGE");
     assert!(sees_change(small, true, |bench| {
         // A fault drops what is cached of its page: here a fetch from a page that is not there.
         let found = attempt(bench, Access::Execute, Privilege::User);
