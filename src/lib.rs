@@ -4,6 +4,7 @@
 pub mod accel_option;
 pub mod backends;
 pub mod boot;
+mod by_hand;
 pub mod calendar;
 pub mod choose;
 pub mod cli;

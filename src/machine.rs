@@ -17,7 +17,7 @@ use devices::board::build::{Board, BoardError, Event, Listener, Parts};
 use devices::board::{BoardOptions, Processor};
 use devices::chips::CpuSignal;
 use devices::memory_map::{MemoryMap, Target};
-use devices::time::{ManualTime, TimeSource};
+use devices::time::ManualTime;
 use emu::io::{ApicRefused, CpuIo, Pending};
 use emu::memory::{Block, MapError, Range};
 
@@ -142,9 +142,6 @@ const APIC_ENABLED: u64 = 1 << 11;
 /// The MSR itself.
 const IA32_APIC_BASE: u32 = 0x1B;
 
-/// How many deadlines a step of time by hand stops at: guests can make them a few nanoseconds apart.
-const MOST_DEADLINES: u32 = 1 << 20;
-
 /// A machine, ready to run.
 pub struct Machine {
     pub(crate) shared: Arc<Shared>,
@@ -161,13 +158,13 @@ pub struct Machine {
 
 /// What the vCPU's callbacks, the timer's thread and the machine's owner share.
 pub(crate) struct Shared {
-    board: Board,
+    pub(crate) board: Board,
     pub(crate) current: Current,
     pub(crate) clock: Clock,
     /// Rate of the time-stamp counter.
     tsc_hz: u64,
     wall_time: Option<Arc<WallTime>>,
-    hand_time: Option<Arc<ManualTime>>,
+    pub(crate) hand_time: Option<Arc<ManualTime>>,
     pub(crate) virtual_time: Option<Arc<InstructionTime>>,
     pub(crate) exits: Exits,
     wake: Wake,
@@ -427,47 +424,6 @@ impl Machine {
 
     fn tell(&mut self, news: News) {
         self.watchers.retain(|watcher| watcher.send(news).is_ok());
-    }
-
-    /// Moves time on to `to` nanoseconds, where it is moved by hand; devices see each of their deadlines on
-    /// the way. Returns the time, and calls `seen` after each deadline.
-    ///
-    /// After [`MOST_DEADLINES`] of them the rest is one leap.
-    pub fn step_time_to(&self, to: u64, mut seen: impl FnMut()) -> u64 {
-        let shared = &self.shared;
-        let Some(time) = &shared.hand_time else {
-            return self.now_ns();
-        };
-        let ns = |deadline: Duration| u64::try_from(deadline.as_nanos()).unwrap_or(u64::MAX);
-        let mut at = time.now_ns();
-        for _ in 0..MOST_DEADLINES {
-            let next = shared.board.next_deadline().map_or(u64::MAX, ns);
-            if next >= to || at >= to {
-                break;
-            }
-            // One that has passed already must not hold it.
-            at = next.max(at + 1);
-            time.set(at);
-            shared.board.poll();
-            seen();
-        }
-        if at < to {
-            at = to;
-            time.set(at);
-            shared.board.poll();
-            seen();
-        }
-        at
-    }
-
-    /// Guest time in nanoseconds.
-    pub fn now_ns(&self) -> u64 {
-        u64::try_from(self.shared.clock.now().as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    /// The board as a processor reaches it.
-    pub fn access(&self) -> Arc<dyn CpuIo> {
-        self.shared.access()
     }
 
     /// Does a reset that a device has asked for now, not before the next instruction.

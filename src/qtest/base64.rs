@@ -19,7 +19,7 @@ pub fn encode(bytes: &[u8]) -> String {
 
 /// Bytes of text; `None` if it is none.
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return None;
     }
     let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
