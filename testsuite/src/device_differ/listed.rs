@@ -308,10 +308,10 @@ fn edge_sense(memory: &mut Memory, op: &Op, ours: &mut Outcome, theirs: &mut Out
         Op::Wire(wire, true) => memory.index |= 1 << wire,
         Op::Wire(wire, false) => memory.index &= !(1 << wire),
         Op::Out(0xA1, 1, value) => memory.levels[0] = *value == 0xFF,
-        Op::Out(0x20 | 0xA0, 1, value) if value & 0x10 != 0 => {
-            if memory.index != 0 || !memory.levels[0] {
-                memory.state = 1;
-            }
+        Op::Out(0x20 | 0xA0, 1, value)
+            if value & 0x10 != 0 && (memory.index != 0 || !memory.levels[0]) =>
+        {
+            memory.state = 1;
         }
         _ => {}
     }
@@ -329,11 +329,8 @@ fn special_mask_eoi(
         let chip = usize::from(*port == 0xA0);
         match value & 0xFF {
             start if start & 0x10 != 0 => memory.levels[chip] = false,
-            mode if mode & 0x08 != 0 => {
-                if mode & 0x40 != 0 {
-                    memory.levels[chip] = mode & 0x20 != 0;
-                }
-            }
+            mode if mode & 0x48 == 0x48 => memory.levels[chip] = mode & 0x20 != 0,
+            mode if mode & 0x08 != 0 => {}
             end if memory.levels[chip] && matches!(end >> 5, 1 | 5) => memory.state = 1,
             _ => {}
         }

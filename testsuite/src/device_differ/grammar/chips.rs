@@ -41,7 +41,7 @@ pub(super) fn pic(random: &mut Random, script: &mut Vec<Op>) {
             } else {
                 random.pick(&all)
             };
-            script.push(Op::Out(base, 1, command * 32 | random.below(8) as u32));
+            script.push(Op::Out(base, 1, (command * 32) | random.below(8) as u32));
         }
         28..36 => {
             let bits = if special { 0x67 } else { 0x07 };

@@ -77,10 +77,9 @@ pub(super) fn i8042(random: &mut Random, script: &mut Vec<Op>) {
             let command = random.pick(CONTROLLER);
             script.push(Op::Out(0x64, 1, command));
             let data = match command {
-                0x60 => byte(random),
                 // Bit 0 is the reset.
                 0xD1 => byte(random) | 1,
-                0xD2 | 0xD3 => byte(random),
+                0x60 | 0xD2 | 0xD3 => byte(random),
                 0xD4 => random.pick(MOUSE).0,
                 _ => return,
             };
