@@ -85,6 +85,10 @@ pub const CHOICES: &[(&str, &str)] = &[
     ),
     ("auto", "kvm if it is there and good, else tcg"),
     ("kvm:tcg", "the first that works"),
+    (
+        "qtest",
+        "the processor does not run: -qtest drives the board",
+    ),
 ];
 
 /// Names that `-accel` takes.
@@ -220,7 +224,8 @@ fn add(
     let mut engines = Vec::new();
     for name in names.split(':') {
         match name {
-            "tcg" => engines.push(Engine::Tcg),
+            // A processor that never runs is no engine of its own.
+            "tcg" | "qtest" => engines.push(Engine::Tcg),
             "kvm" => engines.push(Engine::Kvm),
             "lockstep" => engines.push(Engine::Lockstep),
             "auto" => engines.extend([Engine::Kvm, Engine::Tcg]),

@@ -10,8 +10,9 @@ use emu::arch::cpuid::CpuModel;
 use crate::accel_option::Choice;
 use crate::choose::TcgOnly;
 use crate::properties::{Properties, nearest};
+use crate::run::RunError;
 use crate::switch_option::Switches;
-use crate::{gdb, stats, subcommand};
+use crate::{gdb, qtest, stats, subcommand};
 
 /// A PC (i440FX/PIIX3) with two engines: --accel=tcg runs the guest on twin86's own x86 CPU,
 /// --accel=kvm on the processor. Without a guest (-kernel, a drive, -bios) it runs the guest that is
@@ -260,6 +261,10 @@ pub struct Options {
     /// tcp:HOST:PORT, unix:PATH, stdio, none; with form=i8086|i386|x86-64, as it shall see the processor.
     #[arg(long, value_name = "DEV", help_heading = "Debugging")]
     pub gdb: Option<String>,
+    /// Drive the board in the processor's place, by the qtest protocol: stdio, unix:PATH or tcp:HOST:PORT, with
+    /// server=on,wait=off to listen there. The processor does not run, and time stands still but for clock_step.
+    #[arg(long, value_name = "DEV", help_heading = "Debugging")]
+    pub qtest: Option<String>,
     /// Stand still before the first instruction, until gdb or the monitor lets the guest go on.
     #[arg(long = "S", help_heading = "Debugging")]
     pub paused: bool,
@@ -579,6 +584,7 @@ impl Options {
         images.iter().any(|image| image.is_some())
             || !self.drive.is_empty()
             || !self.boot.is_empty()
+            || self.qtest.is_some()
     }
 
     /// Checks that no option is given that only a guest of the user's could use.
@@ -626,6 +632,14 @@ impl Options {
         }
     }
 
+    /// Where the board is driven from, if it is.
+    ///
+    /// # Errors
+    /// If `-qtest` is no such place.
+    pub fn qtest(&self) -> Result<Option<qtest::Config>, RunError> {
+        self.qtest.as_deref().map(qtest::Config::parse).transpose()
+    }
+
     /// Checks the options that have only one value today.
     ///
     /// # Errors
@@ -653,6 +667,9 @@ impl Options {
             && !["std", "none"].contains(&vga.as_str())
         {
             return Err(one_of("-vga", vga, &["std", "none"], "a video adapter"));
+        }
+        if self.accel.iter().any(|given| given == "qtest") && self.qtest.is_none() {
+            return Err(CliError::Usage("-accel qtest needs -qtest".into()));
         }
         if self.smp != "1" && self.smp != "cpus=1" {
             return Err(value(

@@ -4,6 +4,7 @@
 pub mod accel_option;
 pub mod backends;
 pub mod boot;
+mod by_hand;
 pub mod calendar;
 pub mod choose;
 pub mod cli;
@@ -24,6 +25,7 @@ pub mod machine;
 pub mod monitor;
 pub mod pc;
 pub mod properties;
+pub mod qtest;
 pub mod run;
 pub mod signals;
 pub mod socket;

@@ -17,6 +17,7 @@ use devices::board::build::{Board, BoardError, Event, Listener, Parts};
 use devices::board::{BoardOptions, Processor};
 use devices::chips::CpuSignal;
 use devices::memory_map::{MemoryMap, Target};
+use devices::time::ManualTime;
 use emu::io::{ApicRefused, CpuIo, Pending};
 use emu::memory::{Block, MapError, Range};
 
@@ -57,6 +58,8 @@ pub struct MachineConfig {
     pub cpu: CpuModel,
     /// Virtual time at `2^shift` nanoseconds an instruction; wall time if absent.
     pub icount: Option<u32>,
+    /// Time moves by hand alone ([`Machine::step_time_to`]), and the processor never runs (`-qtest`).
+    pub by_hand: bool,
     /// A reset ends the run.
     pub no_reboot: bool,
     /// The run goes on, stopped, when the guest turns the machine off.
@@ -81,6 +84,7 @@ impl MachineConfig {
             parts,
             cpu,
             icount: None,
+            by_hand: false,
             no_reboot: false,
             no_shutdown: false,
             boot: None,
@@ -154,12 +158,13 @@ pub struct Machine {
 
 /// What the vCPU's callbacks, the timer's thread and the machine's owner share.
 pub(crate) struct Shared {
-    board: Board,
+    pub(crate) board: Board,
     pub(crate) current: Current,
     pub(crate) clock: Clock,
     /// Rate of the time-stamp counter.
     tsc_hz: u64,
     wall_time: Option<Arc<WallTime>>,
+    pub(crate) hand_time: Option<Arc<ManualTime>>,
     pub(crate) virtual_time: Option<Arc<InstructionTime>>,
     pub(crate) exits: Exits,
     wake: Wake,
@@ -230,14 +235,12 @@ impl Machine {
         let virtual_time = config
             .icount
             .map(|shift| Arc::new(InstructionTime::new(shift)));
-        let wall_time = match virtual_time {
-            Some(_) => None,
-            None => Some(Arc::new(WallTime::default())),
-        };
-        let clock = match (&virtual_time, &wall_time) {
+        let hand_time = config.by_hand.then(Arc::<ManualTime>::default);
+        let mut wall_time = None;
+        let clock = match (&hand_time, &virtual_time) {
             (Some(time), _) => Clock::new(Arc::clone(time) as _),
             (None, Some(time)) => Clock::new(Arc::clone(time) as _),
-            (None, None) => Clock::new(Arc::new(WallTime::default())),
+            (None, None) => Clock::new(wall_time.insert(Arc::<WallTime>::default()).clone() as _),
         };
         let options = BoardOptions {
             processor: told(&cpu),
@@ -265,6 +268,7 @@ impl Machine {
             clock,
             tsc_hz,
             wall_time,
+            hand_time,
             virtual_time,
             exits: Exits::default(),
             wake: Wake::default(),
@@ -308,7 +312,7 @@ impl Machine {
         machine.engines.set_plan(config.switches);
         machine.arm_plan();
         machine.start()?;
-        if config.paused {
+        if config.paused || config.by_hand {
             machine.pause(Pause::Prelaunch);
         }
         Ok(machine)
@@ -398,9 +402,9 @@ impl Machine {
         self.shared.timer.unpark();
     }
 
-    /// Goes on.
+    /// Goes on; a machine whose time is moved by hand does not.
     pub fn resume(&mut self) {
-        if self.paused.take().is_none() {
+        if self.shared.hand_time.is_some() || self.paused.take().is_none() {
             return;
         }
         if let Some(time) = &self.shared.wall_time {
@@ -422,6 +426,23 @@ impl Machine {
         self.watchers.retain(|watcher| watcher.send(news).is_ok());
     }
 
+    /// Does a reset that a device has asked for now, not before the next instruction.
+    ///
+    /// # Errors
+    /// If the engine refuses.
+    pub fn reset_if_asked(&mut self) -> Result<(), VmError> {
+        let event = self
+            .shared
+            .wake
+            .lock()
+            .event
+            .take_if(|event| *event == Event::Reset);
+        if event.is_some() && !self.no_reboot {
+            self.reset()?;
+        }
+        Ok(())
+    }
+
     /// As the reset button: takes effect before the next instruction.
     pub fn request_reset(&mut self) {
         self.shared.want(|wanted| wanted.event = Some(Event::Reset));
@@ -432,7 +453,7 @@ impl Machine {
     /// # Errors
     /// For host errors and exits nobody can serve.
     pub fn run(&mut self) -> Result<Outcome, VmError> {
-        if self.shared.virtual_time.is_some() {
+        if self.shared.wall_time.is_none() {
             return self.run_vcpu();
         }
         let shared = Arc::clone(&self.shared);

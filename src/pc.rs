@@ -23,7 +23,7 @@ use crate::firmware::{DEFAULT_BIOS, Firmware, VGA_BIOS};
 use crate::machine::{Boot, Machine, MachineConfig, Outcome};
 use crate::run::{RunError, Session};
 use crate::socket::Place;
-use crate::{calendar, drives, firmware_options, gdb, signals, stats};
+use crate::{calendar, drives, firmware_options, gdb, qtest, signals, stats};
 
 /// Port of `-debugcon`, as SeaBIOS expects it.
 const DEBUGCON: u16 = 0x402;
@@ -44,6 +44,10 @@ pub fn run(options: &Options, session: &Session) -> Result<u8, RunError> {
         ..Target::default()
     };
     if gdb.as_ref().is_some_and(|gdb| gdb.place == Place::Stdio) {
+        target.backends.take_stdio();
+    }
+    let qtest = options.qtest()?;
+    if qtest.as_ref().is_some_and(qtest::Config::is_stdio) {
         target.backends.take_stdio();
     }
     plug_in(options, &mut target)?;
@@ -69,6 +73,7 @@ pub fn run(options: &Options, session: &Session) -> Result<u8, RunError> {
         no_reboot: options.no_reboot,
         no_shutdown: options.no_shutdown,
         paused: options.paused,
+        by_hand: qtest.is_some(),
         boot,
         observer: session.observer.clone(),
         ..MachineConfig::new(board, parts, session.cpu.clone())
@@ -84,6 +89,10 @@ pub fn run(options: &Options, session: &Session) -> Result<u8, RunError> {
     let peers = connect(&machine, backends, terminal)?;
     let stub = match gdb {
         Some(config) => Some(gdb_stub(&config, &mut machine, long)?),
+        None => None,
+    };
+    let tester = match qtest {
+        Some(config) => Some(qtest_server(&config, &machine)?),
         None => None,
     };
     let outcome = machine.run();
@@ -109,6 +118,9 @@ pub fn run(options: &Options, session: &Session) -> Result<u8, RunError> {
     }
     if let Some(stub) = stub {
         stub.finish(status);
+    }
+    if let Some(tester) = tester {
+        tester.finish();
     }
     Ok(status)
 }
@@ -142,6 +154,10 @@ fn gdb_stub(
     long: bool,
 ) -> Result<gdb::Stub, RunError> {
     gdb::Stub::start(config, machine, long).map_err(|source| RunError::Gdb { source })
+}
+
+fn qtest_server(config: &qtest::Config, machine: &Machine) -> Result<qtest::Server, RunError> {
+    qtest::Server::start(config, machine).map_err(|source| RunError::Qtest { source })
 }
 
 fn without_bios(options: &Options) -> bool {

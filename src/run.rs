@@ -76,6 +76,12 @@ pub enum RunError {
         /// Why.
         source: io::Error,
     },
+    /// The board cannot be driven from there.
+    #[error("-qtest: {source}")]
+    Qtest {
+        /// Why.
+        source: io::Error,
+    },
     /// The engine cannot do what another option asks for.
     #[error("{} needs --accel=tcg: {}", .0.option, .0.because)]
     NeedsTcg(TcgOnly),

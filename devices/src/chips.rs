@@ -16,7 +16,7 @@
 //! when asked, comes out as spurious IRQ7 or IRQ15.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ pub const MAX_CPUS: u32 = 255;
 const TIMER_PIN: usize = 2;
 /// Version of the saved state.
 const STATE_VERSION: u32 = 1;
+/// What a listener is told of the 8259 pair's INTR as, see [`InterruptChips::listen`].
+pub const INTR: u32 = 0x200;
 
 /// Tells a processor's thread that [`InterruptChips::pending`] has something new for it.
 ///
@@ -246,6 +248,7 @@ pub struct InterruptChips {
     chips: Mutex<Chips>,
     /// When the next local APIC timer is due, in nanoseconds; [`u64::MAX`] for never.
     deadline: AtomicU64,
+    listener: OnceLock<Arc<dyn IrqSink>>,
 }
 
 impl InterruptChips {
@@ -270,7 +273,31 @@ impl InterruptChips {
             ports: (0..cpus).map(|_| Port::default()).collect(),
             chips: Mutex::new(chips),
             deadline: AtomicU64::new(u64::MAX),
+            listener: OnceLock::new(),
         })
+    }
+
+    /// Tells a tester what arrives: levels of inputs as devices drive them, and that of [`INTR`] after each
+    /// operation, changed or not. It is told with no lock of the chips held. The first one counts.
+    pub fn listen(&self, listener: Arc<dyn IrqSink>) {
+        if self.listener.set(listener).is_err() {
+            tracing::debug!(target: "chips", "somebody listens already");
+        }
+    }
+
+    /// A tester drives a pin of the IOAPIC alone, past the devices' wires.
+    pub fn drive_ioapic(&self, pin: u32, level: bool) {
+        let pin = pin as usize;
+        if pin < PINS {
+            self.update(|chips| chips.ioapic.set_level(pin, level));
+        }
+    }
+
+    /// A tester drives an input of the 8259 pair alone, past the devices' wires.
+    pub fn drive_8259(&self, irq: u32, level: bool) {
+        if let Some(irq) = isa_irq(irq) {
+            self.update(|chips| chips.pic.set_level(irq, level));
+        }
     }
 
     /// Number of processors.
@@ -500,7 +527,11 @@ impl InterruptChips {
                 signalled.insert(cpu);
             }
         }
+        let intr = self.listener.get().map(|l| (l, chips.pic.output()));
         drop(chips);
+        if let Some((listener, level)) = intr {
+            listener.set_level(INTR, level);
+        }
         for (cpu, port) in self.ports.iter().enumerate() {
             if signalled.contains(cpu) {
                 port.signal();
@@ -512,6 +543,9 @@ impl InterruptChips {
 
 impl IrqSink for InterruptChips {
     fn set_level(&self, input: u32, level: bool) {
+        if let Some(listener) = self.listener.get() {
+            listener.set_level(input, level);
+        }
         self.update(|chips| {
             if let Some(irq) = isa_irq(input) {
                 chips.pic.set_level(irq, level);

@@ -8,12 +8,14 @@
 //! - [`system`]: one instruction in any mode and ring, against KVM
 //! - [`boot`]: whole guests in the program itself, and in QEMU beside it
 //! - [`nested`]: a machine in QEMU whose kernel has a whole KVM, for the program to run in
+//! - [`device_differ`]: devices compared with those of QEMU
 //! - [`generate`]: random cases; [`campaign`]: many of them; [`skip`]: what was not run, by name
 //! - [`mutation`]: whether the suite can fail: seeded faults
 
 pub mod boot;
 pub mod campaign;
 pub mod case;
+pub mod device_differ;
 pub mod generate;
 pub mod guest;
 pub mod host;

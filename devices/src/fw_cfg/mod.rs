@@ -226,9 +226,15 @@ impl FwCfg {
 
     /// Overwrites a writable item from the offset on, if all of it fits.
     fn write_in(&mut self, length: u32, address: u64) -> Result<(), NotRam> {
+        // Of nothing, nothing can go wrong: as on the stock machine.
+        if length == 0 {
+            return Ok(());
+        }
         let key = self.registers.key;
         let fits = length as usize <= self.rest().len();
         let Some(item) = self.registers.written.get(&key).filter(|_| fits) else {
+            // As on the stock machine, the offset goes on all the same.
+            self.skip(length);
             return Err(NotRam);
         };
         let mut item = item.clone();
