@@ -9,6 +9,7 @@ use super::Divergence;
 use super::compare::{comparable, only_flags};
 use super::memory::{Word, Written};
 use super::record::Access;
+use super::scout::HLT;
 use super::vcpu::{Ended, LockstepVcpu, Missed, repeats, step};
 use crate::error::{Bytes, Place};
 use crate::{AccelError, DebugStop, VcpuExit};
@@ -17,8 +18,6 @@ use crate::{AccelError, DebugStop, VcpuExit};
 const STEPPED: u64 = 1 << 20;
 /// The most bytes of an instruction.
 const MAX_LEN: u64 = 15;
-/// The one-byte instruction HLT.
-const HLT: u8 = 0xF4;
 /// Instructions whose results no two engines share, by the beginning of iced's names.
 const UNSHARED: &[&str] = &["Rdtsc", "Rdrand", "Rdseed", "Rdpid", "Rdpmc"];
 /// Instructions that a partial KVM runs wrongly without an exit.
@@ -34,6 +33,8 @@ pub(super) struct Slice {
     pub(super) priority: u8,
     /// The pages that were written.
     pub(super) written: Written,
+    /// How many instructions it has, if that is known.
+    pub(super) count: Option<u64>,
 }
 
 /// What a mismatch at one instruction is.
@@ -215,6 +216,7 @@ impl LockstepVcpu {
             self.give_leader()?;
         }
         self.stepping = true;
+        let from = self.follower.retired();
         for _ in 0..STEPPED {
             let bytes = self.remember();
             let behind = self.foresee(&bytes);
@@ -235,8 +237,11 @@ impl LockstepVcpu {
             } else {
                 self.judge(bytes, &target, reached.err(), &written, differing)?;
             }
+            self.tally.checked += 1;
+            let ran = self.follower.retired().wrapping_sub(from);
             let halted = !matches!(ended, Ended::Exit(VcpuExit::Debug(_) | VcpuExit::Kicked));
             let done = match slice.tape.is_empty() {
+                true if slice.count.is_some_and(|count| ran >= count) => true,
                 true => comparable(self.agreed.clone(), false) == end,
                 false => self.lead.consumed(),
             };

@@ -209,6 +209,11 @@ impl LockstepVcpu {
             self.shared.memory().refresh();
             self.shared.attention.set(Signals::MAP);
         }
+        if self.shared.mode == Mode::Slice
+            && let Some(exit) = self.scouted_slice()?
+        {
+            return Ok(exit);
+        }
         let stepped = self.arm()?;
         let bytes = match stepped {
             true => self.remember(),
@@ -229,6 +234,7 @@ impl LockstepVcpu {
             return Ok(self.wanted());
         }
         self.follow.replay(tape.clone(), priority);
+        let from = self.follower.retired();
         let one = stepped.then_some(&bytes);
         let Followed {
             missed,
@@ -240,6 +246,7 @@ impl LockstepVcpu {
             self.settle(&written);
             self.agreed = target;
             self.tally.agreed += 1;
+            self.tally.checked += self.follower.retired().wrapping_sub(from);
         } else if stepped {
             self.judge(bytes, &target, missed, &written, differing)?;
         } else {
@@ -249,6 +256,7 @@ impl LockstepVcpu {
                     tape,
                     priority,
                     written,
+                    count: None,
                 },
                 missed,
                 differing,
@@ -290,7 +298,7 @@ impl LockstepVcpu {
         }
     }
 
-    fn enter_leader(&mut self) -> Result<Ended, AccelError> {
+    pub(super) fn enter_leader(&mut self) -> Result<Ended, AccelError> {
         self.watch.begin();
         let exit = self.leader.run();
         self.watch.end();
@@ -307,7 +315,7 @@ impl LockstepVcpu {
     }
 
     /// What the machine's loop wants.
-    fn wanted(&self) -> Option<VcpuExit> {
+    pub(super) fn wanted(&self) -> Option<VcpuExit> {
         let wanted = self.kick.wanted.swap(false, Ordering::SeqCst);
         wanted.then_some(VcpuExit::Kicked)
     }
@@ -479,7 +487,11 @@ impl LockstepVcpu {
         }
     }
 
-    fn note_step(&mut self) {
+    pub(super) fn forget_steps(&mut self) {
+        self.stepped.clear();
+    }
+
+    pub(super) fn note_step(&mut self) {
         if self.stepped.len() == LOOKED_BACK {
             self.stepped.pop_front();
         }
@@ -487,7 +499,7 @@ impl LockstepVcpu {
     }
 
     /// Whether the last instructions to change these flags left them undefined.
-    fn leaves_undefined(&mut self, mut flags: RFlags) -> bool {
+    pub(super) fn leaves_undefined(&mut self, mut flags: RFlags) -> bool {
         let bits = Place(self.follower.state()).bits();
         for at in (0..self.stepped.len()).rev() {
             let bytes = self.follower.code_at(self.stepped[at]);
@@ -538,7 +550,7 @@ impl LockstepVcpu {
     }
 
     /// The software CPU alone does what the leader has refused: a delivery, or one instruction.
-    fn run_refused(&mut self, bytes: Bytes) -> Result<(), AccelError> {
+    pub(super) fn run_refused(&mut self, bytes: Bytes) -> Result<(), AccelError> {
         let place = Place(self.agreed.clone());
         let what = match self.agreed.queued {
             Some(_) => Some("delivery".to_owned()),
@@ -659,7 +671,7 @@ impl Vcpu for LockstepVcpu {
         let retired = self.follower.retired();
         Counters {
             instructions: Some(retired),
-            lockstep: self.tally.named(retired),
+            lockstep: self.tally.named(),
             ..self.leader.counters()
         }
     }
