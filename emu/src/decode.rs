@@ -200,6 +200,9 @@ fn options(model: &CpuModel) -> u32 {
     options
 }
 
+/// The LOCK prefix.
+const LOCK: u8 = 0xF0;
+
 /// Decodes the instruction at the start of `bytes`, `offset` bytes into its block.
 pub(crate) fn decode(
     model: &CpuModel,
@@ -219,6 +222,10 @@ pub(crate) fn decode(
             _ => DecodeError::Invalid,
         });
     }
+    if moves_control_register(iced.code()) && bytes[..prefixes(bitness, bytes)].contains(&LOCK) {
+        // CR8 by LOCK MOV CR0 (AMD APM volume 3, MOV CRn) is in no model's CPUID.
+        return Err(DecodeError::Invalid);
+    }
     if iced.code() == Code::Pause && bitness == 64 {
         exchange_r8(&mut iced, bytes);
     }
@@ -228,6 +235,13 @@ pub(crate) fn decode(
         decoded.insn.imm = i32::from(opcode & 7) << 8 | i32::from(modrm);
     }
     Ok((decoded, iced))
+}
+
+fn moves_control_register(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Mov_r32_cr | Code::Mov_cr_r32 | Code::Mov_r64_cr | Code::Mov_cr_r64
+    )
 }
 
 /// With REX.B, 90 is XCHG of RAX and R8 whatever REP says; iced calls that PAUSE.

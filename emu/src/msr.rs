@@ -94,8 +94,8 @@ const ROWS: &[Row] = &[
     row(0x8B, 0x8B, Kind::Fixed(MICROCODE, u64::MAX)),
     row(0xFE, 0xFE, Kind::Constant(MTRR_CAP)).needs(Feature::Mtrr),
     value(0x174, |c, _| Some(&mut c.msrs.sysenter_cs), low32).needs(Feature::Sep),
-    value(0x175, |c, _| Some(&mut c.msrs.sysenter_esp), canonical).needs(Feature::Sep),
-    value(0x176, |c, _| Some(&mut c.msrs.sysenter_eip), canonical).needs(Feature::Sep),
+    value(0x175, |c, _| Some(&mut c.msrs.sysenter_esp), sysenter).needs(Feature::Sep),
+    value(0x176, |c, _| Some(&mut c.msrs.sysenter_eip), sysenter).needs(Feature::Sep),
     row(0x179, 0x179, Kind::Constant(MCG_CAP)).needs(Feature::Mca),
     // IA32_MCG_STATUS, IA32_MCG_CTL
     row(0x17A, 0x17A, Kind::Fixed(0, 7)).needs(Feature::Mca),
@@ -208,6 +208,13 @@ fn only_low32(_: &Cpu, _: u32, value: u64) -> Option<u64> {
 
 fn canonical(_: &Cpu, _: u32, value: u64) -> Option<u64> {
     ((value as i64) << 16 >> 16 == value as i64).then_some(value)
+}
+
+/// AMD's are 32 bits wide, as its SYSENTER is (APM Vol. 2, "SYSENTER and SYSEXIT MSRs"); Intel's hold an
+/// address.
+fn sysenter(cpu: &Cpu, number: u32, value: u64) -> Option<u64> {
+    let check = if cpu.model.amd() { low32 } else { canonical };
+    check(cpu, number, value)
 }
 
 /// Memory types: 0 UC, 1 WC, 4 WT, 5 WP, 6 WB.

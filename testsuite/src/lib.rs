@@ -5,6 +5,7 @@
 //! - [`run`]: what goes into a case and what comes out
 //! - [`host`]: the host's own processor as an oracle for unprivileged code
 //! - [`guest`]: the same world as a guest; [`subject`]: the engines that run it
+//! - [`system`]: one instruction in any mode and ring, against KVM
 //! - [`boot`]: whole guests in the program itself, and in QEMU beside it
 //! - [`nested`]: a machine in QEMU whose kernel has a whole KVM, for the program to run in
 //! - [`generate`]: random cases; [`campaign`]: many of them; [`skip`]: what was not run, by name
@@ -24,5 +25,6 @@ pub mod random;
 pub mod run;
 pub mod skip;
 pub mod subject;
+pub mod system;
 pub mod undefined;
 mod window;

@@ -149,10 +149,9 @@ fn pae_paging(cr4: Cr4, efer: Efer) -> bool {
     cr4.contains(Cr4::PAE) && !efer.contains(Efer::LMA)
 }
 
-/// #UD unless control register `n` exists. Outside 64-bit mode CR8 has only AMD's encoding, LOCK
-/// MOV CR0, which is not in CPUID; inside, iced does not tell it from the other one.
+/// #UD unless control register `n` exists.
 fn check_control_register(cpu: &mut Cpu, n: u8) -> Result<(), Raised> {
-    if !matches!(n, 0 | 2 | 3 | 4 | 8) || n == 8 && !cpu.code64() {
+    if !matches!(n, 0 | 2 | 3 | 4 | 8) {
         return cpu.ud();
     }
     kernel_only(cpu)

@@ -25,8 +25,6 @@ fn refused<T>(result: Result<T, Exception>) -> Option<T> {
 fn addresses_must_be_canonical() {
     let mut bench = Bench::long();
     for number in [
-        0x175,
-        0x176,
         0xC000_0082,
         0xC000_0083,
         0xC000_0100,
@@ -41,6 +39,19 @@ fn addresses_must_be_canonical() {
         assert_eq!(get(&mut bench, number), Some(0xFFFF_8000_0000_1000));
     }
     assert_eq!(bench.cpu.base(Seg::Gs as usize), 0xFFFF_8000_0000_1000);
+}
+
+/// A campaign's case: WRMSR of 98DC3348_00000000h to IA32_SYSENTER_EIP was #GP.
+#[test]
+fn sysenters_registers_have_32_bits() {
+    let mut bench = Bench::long();
+    for number in [0x174, 0x175, 0x176] {
+        assert!(
+            set(&mut bench, number, 0x98DC_3348_0000_1E00),
+            "{number:#x}"
+        );
+        assert_eq!(get(&mut bench, number), Some(0x1E00), "{number:#x}");
+    }
 }
 
 #[test]

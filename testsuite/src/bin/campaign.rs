@@ -1,6 +1,9 @@
-//! Random cases against the host's own processor: `campaign --cases N --seed S`.
+//! Random cases against the host's own processor or against KVM:
+//! `campaign --engine host|kvm --cases N --seed S --shard K/N --time SECONDS`.
 //!
-//! Exit status: 0 if both sides agree, 1 if not, 2 if the host is no oracle or an option is wrong.
+//! Against KVM each difference is a line of JSON; the table comes at the end. `--shard` and `--time` are
+//! KVM's. Exit status: 0 if both sides agree, 1 if not, 2 if there is no such engine or an option is
+//! wrong.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -8,34 +11,56 @@
 )]
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use testsuite::campaign;
+use testsuite::system::campaign::{self as system, Plan};
 
-fn options() -> Result<(u64, u64), String> {
-    let (mut cases, mut seed) = (1_000_000, 1);
+fn number(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{text} is no number"))
+}
+
+fn shard(text: &str) -> Result<(u64, u64), String> {
+    let parts = text.split_once('/').ok_or("a shard is K/N, from 0/N on")?;
+    let (k, n) = (number(parts.0)?, number(parts.1)?);
+    if k < n {
+        Ok((k, n))
+    } else {
+        Err(format!("there is no shard {k} of {n}"))
+    }
+}
+
+fn options() -> Result<(bool, Plan), String> {
+    let mut kvm = false;
+    let mut plan = Plan {
+        cases: 1_000_000,
+        seed: 1,
+        shard: (0, 1),
+        time: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
-        let value = match name.as_str() {
-            "--cases" => &mut cases,
-            "--seed" => &mut seed,
-            _ => {
-                return Err(format!(
-                    "unknown option {name}: there are --cases and --seed"
-                ));
-            }
-        };
-        let text = arguments
+        let value = arguments
             .next()
-            .ok_or_else(|| format!("{name} wants a number"))?;
-        *value = text
-            .parse()
-            .map_err(|_| format!("{name} wants a number, not {text}"))?;
+            .ok_or_else(|| format!("{name} wants a value"))?;
+        match (name.as_str(), value.as_str()) {
+            ("--engine", "host") => kvm = false,
+            ("--engine", "kvm") => kvm = true,
+            ("--cases", n) => plan.cases = number(n)?,
+            ("--seed", n) => plan.seed = number(n)?,
+            ("--shard", text) => plan.shard = shard(text)?,
+            ("--time", n) => plan.time = Some(Duration::from_secs(number(n)?)),
+            _ => return Err(format!("unknown option {name} {value}")),
+        }
     }
-    Ok((cases, seed))
+    if !kvm && (plan.shard != (0, 1) || plan.time.is_some()) {
+        return Err("--shard and --time go with --engine kvm".into());
+    }
+    Ok((kvm, plan))
 }
 
 fn main() -> ExitCode {
-    let (cases, seed) = match options() {
+    let (kvm, plan) = match options() {
         Ok(options) => options,
         Err(error) => {
             eprintln!("{error}");
@@ -44,13 +69,22 @@ fn main() -> ExitCode {
     };
     let mut progress = |done, parted| {
         if done % 200_000 == 0 {
-            eprintln!("{done} of {cases}, {parted} differ");
+            eprintln!("{done} of {}, {parted} differ", plan.cases);
         }
     };
-    match campaign::run(cases, seed, &mut progress) {
-        Ok(report) => {
+    let done = if kvm {
+        system::run(&plan, &mut |line| println!("{line}"), &mut progress)
+            .map(|report| (report.to_string(), report.differences()))
+            .map_err(|error| error.to_string())
+    } else {
+        campaign::run(plan.cases, plan.seed, &mut progress)
+            .map(|report| (report.to_string(), report.differences()))
+            .map_err(|error| error.to_string())
+    };
+    match done {
+        Ok((report, differences)) => {
             println!("{report}");
-            ExitCode::from(u8::from(report.differences() != 0))
+            ExitCode::from(u8::from(differences != 0))
         }
         Err(error) => {
             eprintln!("{error}");

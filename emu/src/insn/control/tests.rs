@@ -124,6 +124,9 @@ fn cr8_is_the_task_priority() {
     assert_eq!(bench.cpu.regs[3], 9);
     bench.cpu.regs[0] = 16;
     assert_eq!(bench.execute(&[0x44, 0x0F, 0x22, 0xC0]), GP0);
+    // AMD's other encoding, which no model has: LOCK MOV CR0.
+    let undefined = Err(Exception::new(UD));
+    assert_eq!(bench.execute(&[0xF0, 0x0F, 0x22, 0xC0]), undefined);
 }
 
 #[test]
