@@ -45,7 +45,7 @@ fn a_kernel_agrees_from_start_kernel() {
     let at = format!("rip=0x{address}:lockstep");
     let machine = guests
         .machine()
-        .kernel(Kernel::Cloud, "nokaslr earlyprintk=ttyS0");
+        .kernel(Kernel::Cloud, "nokaslr");
     let machine = machine.args(["-accel", "lockstep,mode=slice", "-d", "lockstep", "-stats"]);
     nested.start_on("tcg", &machine.args(["--accel-switch-at", &at]));
     if nested.wait_for_any(&["Memory: ", PROMPT], SOON * 4) == 1 {

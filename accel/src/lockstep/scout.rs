@@ -8,6 +8,7 @@
 //! [`super::Mode::Exit`].
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use emu::arch::RFlags;
 use emu::engine::Stop;
@@ -21,8 +22,9 @@ use crate::{AccelError, DebugPoints, VcpuExit};
 
 /// The most instructions of a slice.
 const LENGTH: usize = 1 << 13;
-/// How often the leader passes the end of a slice at most before it stops there.
-const MOST_VISITS: u32 = 16;
+/// How often the leader passes the end of a slice at most before it stops there: each time takes as long
+/// as the follower takes for a short loop.
+const MOST_VISITS: u32 = 512;
 /// How often the leader is kicked at most before it counts as lost.
 const PATIENCE: u32 = 1 << 9;
 /// The one-byte instruction HLT.
@@ -248,23 +250,23 @@ impl LockstepVcpu {
     }
 }
 
-/// The last point of a trail at which a slice can end: the number of instructions before it, and how
-/// often it was passed before.
+/// Where a slice ends: the number of instructions before it, and how often it was passed before. Of the
+/// points in the later half of the trail, or else of all, it is the last of those that were passed least.
 fn end_of(trail: &[Trail]) -> Option<(usize, u32)> {
     let mut passed: HashMap<u64, u32> = HashMap::new();
     for place in trail {
         *passed.entry(place.linear).or_default() += 1;
     }
     // Where an instruction repeats itself a HLT may or may not be passed each time.
-    let repeated = |n: usize| trail[n].linear == trail[n - 1].linear;
-    for pair in trail
-        .windows(2)
-        .filter(|pair| pair[0].linear == pair[1].linear)
-    {
+    let repeats = |pair: &&[Trail]| pair[0].linear == pair[1].linear;
+    for pair in trail.windows(2).filter(repeats) {
         passed.insert(pair[0].linear, u32::MAX);
     }
-    let fits = |n: usize| trail[n].fit && !repeated(n) && passed[&trail[n].linear] <= MOST_VISITS;
-    let steps = (1..trail.len()).rev().find(|&n| fits(n))?;
+    let times = |n: &usize| passed[&trail[*n].linear];
+    let fits = |n: &usize| trail[*n].fit && times(n) <= MOST_VISITS;
+    let least = |range: Range<usize>| range.rev().filter(fits).min_by_key(times);
+    let middle = trail.len().div_ceil(2);
+    let steps = least(middle..trail.len()).or_else(|| least(1..middle))?;
     let before = trail[..steps].iter();
     let visits = before.filter(|place| place.linear == trail[steps].linear);
     Some((steps, visits.count() as u32))
@@ -280,9 +282,10 @@ mod tests {
     }
 
     #[test]
-    fn a_slice_ends_at_its_last_point_with_the_passes_before() {
+    fn a_slice_ends_late_where_it_was_passed_least() {
         assert_eq!(end_of(&trail(&[1, 2, 3])), Some((2, 0)));
         assert_eq!(end_of(&trail(&[1, 2, 3, 1, 2])), Some((4, 1)));
+        assert_eq!(end_of(&trail(&[1, 2, 3, 4, 5, 1, 2])), Some((4, 0)));
         assert_eq!(end_of(&trail(&[1])), None);
     }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use emu::arch::{Gpr, RFlags, Seg};
 use emu::attention::Signals;
@@ -36,6 +37,15 @@ const LOOKED_BACK: usize = 64;
 const HISTORY: usize = 16;
 /// Instructions that the follower runs alone before the leader is offered the state again.
 const STINT: u64 = 64;
+
+/// How long a slice lasts in which nothing else ends it, at least.
+fn tick(mode: Mode) -> Duration {
+    match mode {
+        // What cannot be scouted shall not be much longer than what is.
+        Mode::Slice => Duration::from_micros(200),
+        Mode::Exit | Mode::Step => Duration::from_millis(2),
+    }
+}
 
 /// Every instruction is a stop.
 pub(super) fn step() -> DebugPoints {
@@ -131,7 +141,7 @@ impl LockstepVcpu {
         follower.set_debug(&step());
         let agreed = leader.state()?.canonical();
         let mut vcpu = Self {
-            watch: Watch::new(leader.kicker())?,
+            watch: Watch::new(leader.kicker(), tick(shared.mode))?,
             kick: Arc::new(Both {
                 leader: leader.kicker(),
                 shared: Arc::clone(&shared),
