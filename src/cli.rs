@@ -33,7 +33,7 @@ pub struct Options {
     #[arg(long, value_name = "ENGINE,...", help_heading = "CPU")]
     pub accel: Vec<String>,
     /// Move the machine to the other engine where it says: exits=N, the N-th access to the board, insns=N,
-    /// after N instructions on tcg, rip=ADDRESS, at this linear address; or `monitor`: when its command
+    /// after N instructions on tcg or lockstep, rip=ADDRESS, at this linear address; or `monitor`: when its command
     /// accel_set does.
     ///
     /// May be a list and given again, for one move after the other; `:tcg`, `:kvm` or `:lockstep` behind one

@@ -2,7 +2,7 @@
 //!
 //! A list, one move after the other: `exits=N` at the N-th access to the board since the start (counted
 //! alike on both engines; items of a string that come at once are not parted), `insns=N` after N
-//! instructions on tcg, `rip=ADDRESS` before the instruction at that linear address; `:tcg`, `:kvm` or
+//! instructions on tcg or lockstep, `rip=ADDRESS` before the instruction at that linear address; `:tcg`, `:kvm` or
 //! `:lockstep` behind it says where to, else it is the other engine. `monitor` names no place: the machine
 //! is made so that `accel_set` can move it.
 
@@ -19,7 +19,7 @@ const FORMS: [&str; 4] = ["exits", "insns", "rip", "monitor"];
 pub enum When {
     /// At this access of the processor to the board, counted from 1.
     Access(u64),
-    /// When so many instructions have run on tcg since the move before.
+    /// When so many instructions have run on tcg, or been checked by lockstep, since the move before.
     Instructions(u64),
     /// Before the instruction at this linear address.
     Rip(u64),
@@ -75,7 +75,7 @@ impl Switches {
         for step in &self.moves {
             let on = engine.name();
             match (step.when, engine) {
-                (When::Instructions(count), Engine::Kvm | Engine::Lockstep) => {
+                (When::Instructions(count), Engine::Kvm) => {
                     return usage(format!(
                         "{OPTION} insns={count}: the machine is on {on} then, which cannot count instructions"
                     ));

@@ -119,6 +119,8 @@ pub(super) struct LockstepVcpu {
     pub(super) stepping: bool,
     /// The leader cannot hold the state.
     alone: bool,
+    /// How many instructions are checked when `run` returns for once.
+    stop_at: Option<u64>,
     /// Memory may have been filled since the state was set.
     fresh: bool,
     pub(super) history: VecDeque<String>,
@@ -155,6 +157,7 @@ impl LockstepVcpu {
             agreed,
             stepping: false,
             alone: false,
+            stop_at: None,
             fresh: true,
             history: VecDeque::new(),
             stepped: VecDeque::with_capacity(LOOKED_BACK),
@@ -644,6 +647,13 @@ pub(super) fn repeats(bytes: &Bytes) -> bool {
 impl Vcpu for LockstepVcpu {
     fn run(&mut self) -> Result<VcpuExit, AccelError> {
         loop {
+            if self
+                .stop_at
+                .is_some_and(|count| self.tally.checked >= count)
+            {
+                self.stop_at = None;
+                return Ok(VcpuExit::Kicked);
+            }
             let exit = match self.alone {
                 true => self.run_alone()?,
                 false => self.slice()?,
@@ -677,10 +687,14 @@ impl Vcpu for LockstepVcpu {
         Err(AccelError::Lockstep { what: "debugger" })
     }
 
+    fn stop_after(&mut self, count: u64) -> bool {
+        self.stop_at = Some(self.tally.checked.saturating_add(count));
+        true
+    }
+
     fn counters(&mut self) -> Counters {
-        let retired = self.follower.retired();
         Counters {
-            instructions: Some(retired),
+            instructions: Some(self.tally.checked),
             lockstep: self.tally.named(),
             ..self.leader.counters()
         }
