@@ -22,6 +22,7 @@ pub(super) fn comparable(mut state: CpuState, woken: bool) -> CpuState {
         // HLT has executed: a shadow of the STI before it is over.
         state.shadow = Shadow::None;
     }
+    forget_null(&mut state.segments[Seg::Ldtr as usize]);
     if state.efer.contains(Efer::LMA) && state.segments[Seg::Cs as usize].has(Segment::L) {
         for register in [Seg::Es, Seg::Ss, Seg::Ds, Seg::Fs, Seg::Gs] {
             forget_null(&mut state.segments[register as usize]);
@@ -30,8 +31,8 @@ pub(super) fn comparable(mut state: CpuState, woken: bool) -> CpuState {
     state
 }
 
-/// Of a null selector in 64-bit mode, where it is as good as any, processors differ in what is left of
-/// the descriptor before.
+/// Behind a null selector, in LDTR or where 64-bit mode does not care, processors differ in what is left
+/// of the descriptor before.
 fn forget_null(segment: &mut Segment) {
     if segment.selector >> 2 == 0 {
         segment.limit = 0;

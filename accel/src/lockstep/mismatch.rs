@@ -108,7 +108,7 @@ impl LockstepVcpu {
         let is_one_of = |names: &[&str]| names.iter().any(|n| name.starts_with(n));
         if missed.is_none()
             && !differing.is_empty()
-            && let Some(what) = wrong_image(differing)
+            && let Some(what) = wrong_image(differing, self.shared.on_qemu)
         {
             *self.tally.known.entry(what.to_owned()).or_default() += 1;
             return Verdict::Followers;
@@ -317,18 +317,22 @@ impl LockstepVcpu {
 
 /// What is wrong with the leader's image of flags, if nothing else differs: it has TF, by which it is
 /// stepped, or RF is not as a processor pushes it (SDM volume 3, \"Resume Flag\").
-fn wrong_image(differing: &[Word]) -> Option<&'static str> {
+fn wrong_image(differing: &[Word], on_qemu: bool) -> Option<&'static str> {
     let (tf, rf) = (RFlags::TF.bits(), RFlags::RF.bits());
     let mut what = "TF pushed by a step";
     for word in differing {
         let (more, less) = (word.leader & !word.follower, word.follower & !word.leader);
-        let stepped = (0..4).any(|lane| more == tf << (16 * lane));
+        // The image may begin at any 16 bits of the word.
+        let at = |flag: u64| (0..4).map(move |lane| flag << (16 * lane));
         match (more, less) {
-            (_, 0) if stepped => {}
+            (more, 0) if at(tf).any(|tf| more == tf) => {}
             // The kernel's emulator pushes RF with a double fault too.
-            (more, 0) if more == tf | rf => {}
-            // QEMU's processors, which place B's KVM runs on, push none with a fault.
-            (more, less) if less == rf && (more == 0 || more == tf) => what = "RF not pushed",
+            (more, 0) if at(tf | rf).any(|both| more == both) => {}
+            // QEMU's processors push none with a fault.
+            (0, less) if on_qemu && at(rf).any(|rf| less == rf) => what = "RF not pushed",
+            (more, less) if on_qemu && at(tf).zip(at(rf)).any(|pair| (more, less) == pair) => {
+                what = "RF not pushed";
+            }
             _ => return None,
         }
     }

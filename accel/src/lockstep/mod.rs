@@ -151,6 +151,7 @@ impl Accel for Lockstep {
             config,
             mode: self.mode,
             partial: self.leader.partial(),
+            on_qemu: host_is_qemu(),
             fault: self.fault.clone(),
         }))))
     }
@@ -166,7 +167,23 @@ struct Shared {
     mode: Mode,
     /// The leader is a KVM that runs only a part of x86.
     partial: bool,
+    /// The host's processor is QEMU's software CPU, whose errors are known.
+    on_qemu: bool,
     fault: Option<Fault>,
+}
+
+/// Whether the host is a machine in QEMU's TCG: the hypervisor leaf's signature is "TCGTCGTCGTCG".
+#[cfg(target_arch = "x86_64")]
+fn host_is_qemu() -> bool {
+    use std::arch::x86_64::__cpuid;
+    let hypervisor = __cpuid(1).ecx >> 31 != 0;
+    let tcg = u32::from_le_bytes(*b"TCGT");
+    hypervisor && __cpuid(0x4000_0000).ebx == tcg
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn host_is_qemu() -> bool {
+    false
 }
 
 impl Shared {
