@@ -134,7 +134,13 @@ impl LockstepVcpu {
         trail.push(self.place());
         self.begin_scouting(priority);
         let from = self.follower.retired();
-        while trail.len() <= LENGTH {
+        let waits = self.io.pending().contains(Pending::INTERRUPT);
+        // Until an interrupt that waits may be taken, at the latest.
+        let closed = |vcpu: &Self| {
+            let open = waits && vcpu.follower.cpu().rflags().contains(RFlags::IF);
+            !open && vcpu.follow.priority() == priority
+        };
+        while trail.len() <= LENGTH && closed(self) {
             self.note_step();
             let stop = self.step_follower();
             if self.follow.went_wrong() || stop == Stop::TripleFault {
