@@ -81,7 +81,7 @@ pub const CHOICES: &[(&str, &str)] = &[
     ),
     (
         "lockstep",
-        "kvm, checked by the own CPU; mode=exit|step: at each access, or each instruction",
+        "kvm, checked by the own CPU; mode=exit|slice|step: at each access to the board, every few thousand instructions, or at each",
     ),
     ("auto", "kvm if it is there and good, else tcg"),
     ("kvm:tcg", "the first that works"),
@@ -107,6 +107,8 @@ pub enum LockstepMode {
     /// The engines are compared behind each access to the board.
     #[default]
     Exit,
+    /// At points that the own CPU finds.
+    Slice,
     /// Behind each instruction.
     Step,
 }
@@ -265,13 +267,11 @@ fn add(
     let mode = match properties.get("mode") {
         None | Some("exit") => LockstepMode::Exit,
         Some("step") => LockstepMode::Step,
-        Some("slice") => {
-            let text = "-accel lockstep,mode=slice: not there yet; 'exit' and 'step' are";
-            return Err(CliError::Usage(text.into()));
-        }
+        Some("slice") => LockstepMode::Slice,
         Some(other) => {
-            let modes = ["exit", "step"];
-            return Err(one_of("-accel mode=", other, &modes, "'exit' or 'step'"));
+            let modes = ["exit", "slice", "step"];
+            let expected = "'exit', 'slice' or 'step'";
+            return Err(one_of("-accel mode=", other, &modes, expected));
         }
     };
     candidates.extend(engines.into_iter().map(|engine| Candidate {
@@ -339,7 +339,6 @@ mod tests {
             ("kvm,rescue=refusal", "did you mean 'refusals'?"),
             ("kvm,kernel-irqchip=on", "in user space"),
             ("tcg,thread=two", "'single' or 'multi'"),
-            ("lockstep,mode=slice", "not there yet"),
             ("lockstep,mode=setp", "did you mean 'step'?"),
             ("kvm,mode=step", "no property 'mode'"),
         ] {

@@ -12,6 +12,7 @@ use accel::{Accel, AccelError};
 
 use crate::accel_option::{Candidate, Choice, Engine, LockstepMode, Rescue};
 use crate::run::RunError;
+use crate::switch_option::Switches;
 
 /// An option that only the software CPU can serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +59,18 @@ pub struct Pair {
     /// What it begins on.
     pub first: Chosen,
     /// The other one.
-    pub other: Box<dyn Accel>,
+    pub other: Chosen,
+}
+
+impl Pair {
+    /// Checks that planned moves make sense for the two.
+    ///
+    /// # Errors
+    /// If one leads to a third engine, or asks one for what it cannot.
+    pub fn check(&self, switches: &Switches) -> Result<(), RunError> {
+        let [first, other] = [&self.first, &self.other].map(|chosen| chosen.candidate.engine);
+        Ok(switches.check(first, other)?)
+    }
 }
 
 /// Opens the first engine that works and is good, and the other one, with what the choice says of it.
@@ -70,13 +82,14 @@ pub fn choose_pair(choice: &Choice, tcg_only: Option<&TcgOnly>) -> Result<Pair, 
         return Err(RunError::NeedsTcg(needed.clone()));
     }
     let first = choose(choice, None)?;
-    let engine = first.candidate.engine.other();
-    let named = choice.candidates.iter().find(|c| c.engine == engine);
-    let other = open_named(named.copied().unwrap_or(Candidate::plain(engine)));
-    let other = other.map_err(|source| RunError::OtherEngine {
-        engine: engine.name(),
+    let runs = first.candidate.engine;
+    let named = choice.candidates.iter().find(|c| c.engine != runs);
+    let candidate = named.copied().unwrap_or(Candidate::plain(runs.other()));
+    let accel = open_named(candidate).map_err(|source| RunError::OtherEngine {
+        engine: candidate.engine.name(),
         source: Box::new(source),
     })?;
+    let other = Chosen { accel, candidate };
     Ok(Pair { first, other })
 }
 
@@ -109,6 +122,7 @@ fn try_one(
             }
             let mode = match candidate.mode {
                 LockstepMode::Exit => Mode::Exit,
+                LockstepMode::Slice => Mode::Slice,
                 LockstepMode::Step => Mode::Step,
             };
             Ok((Box::new(Lockstep::new(kvm::open()?, mode)), ""))

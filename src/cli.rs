@@ -34,11 +34,12 @@ pub struct Options {
     #[arg(long, value_name = "ENGINE,...", help_heading = "CPU")]
     pub accel: Vec<String>,
     /// Move the machine to the other engine where it says: exits=N, the N-th access to the board, insns=N,
-    /// after N instructions on tcg; or `monitor`: when its command accel_set does.
+    /// after N instructions on tcg or lockstep, rip=ADDRESS, at this linear address; or `monitor`: when its command
+    /// accel_set does.
     ///
-    /// May be a list and given again, for one move after the other; `:tcg` or `:kvm` behind one says where to.
-    /// The guest sees a processor that both engines can run. -accel names the engine to begin with, and
-    /// -accel again properties of the other.
+    /// May be a list and given again, for one move after the other; `:tcg`, `:kvm` or `:lockstep` behind one
+    /// says where to. The guest sees a processor that both engines can run. -accel names the engine to begin
+    /// with, and -accel again the other one with its properties.
     #[arg(long, value_name = "exits=N,...", help_heading = "CPU")]
     pub accel_switch_at: Vec<String>,
     /// Machine type; pc (i440FX + PIIX3) is the only one.

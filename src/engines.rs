@@ -145,6 +145,8 @@ pub(crate) struct Engines {
     config: VmConfig,
     points: DebugPoints,
     plan: VecDeque<SwitchAt>,
+    /// The processor has stopped where the next planned move is.
+    there: bool,
     switches: u64,
 }
 
@@ -165,6 +167,7 @@ impl Engines {
             config,
             points: DebugPoints::default(),
             plan: VecDeque::new(),
+            there: false,
             switches: 0,
         }
     }
@@ -192,10 +195,36 @@ impl Engines {
     }
 
     pub(crate) fn set_debug(&mut self, points: &DebugPoints) -> Result<(), AccelError> {
-        self.points = DebugPoints::default();
-        self.vcpu().set_debug(points)?;
         self.points = points.clone();
-        Ok(())
+        let all = self.all_points();
+        let set = self.vcpu().set_debug(&all);
+        if set.is_err() {
+            self.points = DebugPoints::default();
+        }
+        set
+    }
+
+    /// What a debugger has asked for, and where the next planned move is.
+    fn all_points(&self) -> DebugPoints {
+        let mut points = self.points.clone();
+        points.breakpoints.extend(self.planned_rip());
+        points
+    }
+
+    fn planned_rip(&self) -> Option<u64> {
+        match self.plan.front()?.when {
+            When::Rip(at) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// A debug stop: whether it is for the plan alone.
+    pub(crate) fn is_planned(&mut self, stop: DebugStop) -> bool {
+        let DebugStop::Breakpoint(at) = stop else {
+            return false;
+        };
+        self.there = self.planned_rip() == Some(at);
+        self.there && !self.points.breakpoints.contains(&at)
     }
 
     /// The engine that a move leads to.
@@ -284,7 +313,7 @@ impl Machine {
     fn take_over(&mut self, to: usize, state: &CpuState) -> Result<(), SwitchError> {
         let shared = Arc::clone(&self.shared);
         self.engines.current = to;
-        let points = self.engines.points.clone();
+        let points = self.engines.all_points();
         let amd = self.engines.config.cpu.amd();
         let held = self.engines.now();
         let reach = Reach {
@@ -368,6 +397,10 @@ impl Machine {
             && self.is_due(step.when)
         {
             self.engines.plan.pop_front();
+            if std::mem::take(&mut self.engines.there) {
+                let points = self.engines.all_points();
+                self.engines.vcpu().set_debug(&points)?;
+            }
             let name = self.engines.target(step);
             self.switch_engine(name).map_err(Box::new)?;
             self.arm_plan();
@@ -382,6 +415,7 @@ impl Machine {
                 let since = self.engines.since.instructions;
                 self.engines.now().instructions().saturating_sub(since) >= count
             }
+            When::Rip(_) => self.engines.there,
         }
     }
 
@@ -393,6 +427,12 @@ impl Machine {
             _ => 0,
         };
         self.shared.exits.stop_at_access(access);
+        if let Some(When::Rip(_)) = next {
+            let points = self.engines.all_points();
+            if let Err(error) = self.engines.vcpu().set_debug(&points) {
+                tracing::warn!(target: "machine", "no switch at an address: {error}");
+            }
+        }
         if let Some(When::Instructions(count)) = next
             && !self.engines.vcpu().stop_after(count)
         {

@@ -273,7 +273,7 @@ impl Machine {
             exits: Exits::default(),
             wake: Wake::default(),
             timer: Timer::default(),
-            holds_time: accel.holds_time(),
+            holds_time: accels().any(Accel::holds_time),
             a20: AtomicBool::new(true),
         });
         let weak = Arc::downgrade(&shared);
@@ -490,6 +490,7 @@ impl Machine {
                     shared.wait_halted();
                 }
                 VcpuExit::Kicked => {}
+                VcpuExit::Debug(stop) if self.engines.is_planned(stop) => {}
                 VcpuExit::Debug(stop) => self.pause(Pause::Debug(stop)),
                 VcpuExit::TripleFault => {
                     shared.note(ExitKind::TripleFault);

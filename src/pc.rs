@@ -139,12 +139,12 @@ fn machine(config: MachineConfig, session: &Session) -> Result<Machine, RunError
         return Ok(Machine::new(config, &*chosen.accel)?);
     }
     let pair = choose_pair(&session.engines, tcg_only)?;
-    session.switches.check(pair.first.candidate.engine)?;
+    pair.check(&session.switches)?;
     let config = MachineConfig {
         switches: session.switches.moves.clone(),
         ..config
     };
-    let machine = Machine::with_engines(config, &*pair.first.accel, &[&*pair.other]);
+    let machine = Machine::with_engines(config, &*pair.first.accel, &[&*pair.other.accel]);
     Ok(machine?)
 }
 

@@ -304,8 +304,8 @@ fn run_embedded(options: &Options, session: Session) -> Result<u8, RunError> {
 /// Runs the built-in guest on both engines in turn, as `--accel-switch-at` says.
 fn run_switched(session: Session, parts: u64) -> Result<u8, RunError> {
     let pair = choose_pair(&session.engines, session.tcg_only.as_ref())?;
-    session.switches.check(pair.first.candidate.engine)?;
-    let accels = [&*pair.first.accel, &*pair.other];
+    pair.check(&session.switches)?;
+    let accels = [&*pair.first.accel, &*pair.other.accel];
     let run = embedded::Run {
         memory: session.memory,
         cpu: session.cpu,

@@ -339,6 +339,21 @@ impl Cpu {
         self.attention.set(Signals::EVENT);
     }
 
+    /// The current privilege level.
+    pub fn cpl(&self) -> u8 {
+        self.cpl
+    }
+
+    /// What the instruction before shades the next one from.
+    pub fn shadow(&self) -> Shadow {
+        self.shadow
+    }
+
+    /// Whether it runs, or what it waits for.
+    pub fn activity(&self) -> Activity {
+        self.activity
+    }
+
     /// Instructions retired since the processor was built.
     pub fn retired(&self) -> u64 {
         self.retired

@@ -1,8 +1,11 @@
 //! When two states are the same point.
 
 use emu::CpuState;
-use emu::arch::RFlags;
+use emu::arch::{Efer, RFlags, Seg, Segment};
 use emu::state::{Activity, Shadow};
+
+/// The descriptor privilege level in a segment's access rights.
+const DPL: u32 = 3 << 5;
 
 /// A state without what is not compared: events that have been accepted and not delivered (the leader
 /// stops between the two), the time-stamp counter, and RF, which an emulator sets between the
@@ -19,7 +22,22 @@ pub(super) fn comparable(mut state: CpuState, woken: bool) -> CpuState {
         // HLT has executed: a shadow of the STI before it is over.
         state.shadow = Shadow::None;
     }
+    forget_null(&mut state.segments[Seg::Ldtr as usize]);
+    if state.efer.contains(Efer::LMA) && state.segments[Seg::Cs as usize].has(Segment::L) {
+        for register in [Seg::Es, Seg::Ss, Seg::Ds, Seg::Fs, Seg::Gs] {
+            forget_null(&mut state.segments[register as usize]);
+        }
+    }
     state
+}
+
+/// Behind a null selector, in LDTR or where 64-bit mode does not care, processors differ in what is left
+/// of the descriptor before.
+fn forget_null(segment: &mut Segment) {
+    if segment.selector >> 2 == 0 {
+        segment.limit = 0;
+        segment.access = Segment::UNUSABLE | segment.access & DPL;
+    }
 }
 
 /// The status flags in which two states differ, if they differ in nothing else.

@@ -121,6 +121,20 @@ impl Copied {
         copied
     }
 
+    /// The follower's page gets these contents. True if that was code, and is something else now.
+    fn set_follower(&self, page: usize, data: &Page) -> bool {
+        if load(self.follower.host, page) == *data {
+            return false;
+        }
+        store(self.follower.host, page, data);
+        let mark = &self.follower.marks[page];
+        let code = mark.load(Ordering::Relaxed) & HOLDS_CODE != 0;
+        if code {
+            mark.fetch_or(CODE_WRITTEN, Ordering::AcqRel);
+        }
+        code
+    }
+
     /// Makes all copies what the leader's memory is now.
     fn refresh(&self) {
         take_marked(&self.board.marks, DEVICE_WROTE);
@@ -325,15 +339,18 @@ impl Memory {
             let copied = &self.blocks[block];
             let data = load(copied.leader.host, page);
             store(copied.agreed.start, page, &data);
-            if load(copied.follower.host, page) != data {
-                store(copied.follower.host, page, &data);
-                let mark = &copied.follower.marks[page];
-                if mark.load(Ordering::Relaxed) & HOLDS_CODE != 0 {
-                    mark.fetch_or(CODE_WRITTEN, Ordering::AcqRel);
-                    code = true;
-                }
-            }
+            code |= copied.set_follower(page, &data);
             copied.board.marks[page].fetch_or(DIRTY, Ordering::Relaxed);
+        }
+        code
+    }
+
+    /// The follower goes back to what both agreed on. True if its code changed.
+    pub(super) fn revert_follower(&self, written: &Written) -> bool {
+        let mut code = false;
+        for &(block, page) in &written.engines {
+            let copied = &self.blocks[block];
+            code |= copied.set_follower(page, &load(copied.agreed.start, page));
         }
         code
     }

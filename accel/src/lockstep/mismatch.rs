@@ -9,6 +9,7 @@ use super::Divergence;
 use super::compare::{comparable, only_flags};
 use super::memory::{Word, Written};
 use super::record::Access;
+use super::scout::HLT;
 use super::vcpu::{Ended, LockstepVcpu, Missed, repeats, step};
 use crate::error::{Bytes, Place};
 use crate::{AccelError, DebugStop, VcpuExit};
@@ -17,8 +18,6 @@ use crate::{AccelError, DebugStop, VcpuExit};
 const STEPPED: u64 = 1 << 20;
 /// The most bytes of an instruction.
 const MAX_LEN: u64 = 15;
-/// The one-byte instruction HLT.
-const HLT: u8 = 0xF4;
 /// Instructions whose results no two engines share, by the beginning of iced's names.
 const UNSHARED: &[&str] = &["Rdtsc", "Rdrand", "Rdseed", "Rdpid", "Rdpmc"];
 /// Instructions that a partial KVM runs wrongly without an exit.
@@ -34,6 +33,8 @@ pub(super) struct Slice {
     pub(super) priority: u8,
     /// The pages that were written.
     pub(super) written: Written,
+    /// How many instructions it has, if that is known.
+    pub(super) count: Option<u64>,
 }
 
 /// What a mismatch at one instruction is.
@@ -105,12 +106,11 @@ impl LockstepVcpu {
         let bits = Place(self.agreed.clone()).bits();
         let name = emu::encoding(bytes.as_slice(), bits).unwrap_or_default();
         let is_one_of = |names: &[&str]| names.iter().any(|n| name.starts_with(n));
-        if missed.is_none() && !differing.is_empty() && differing.iter().all(pushed_by_step) {
-            *self
-                .tally
-                .known
-                .entry("TF pushed by a step".to_owned())
-                .or_default() += 1;
+        if missed.is_none()
+            && !differing.is_empty()
+            && let Some(what) = wrong_image(differing, self.shared.on_qemu)
+        {
+            *self.tally.known.entry(what.to_owned()).or_default() += 1;
             return Verdict::Followers;
         }
         if is_one_of(UNSHARED) {
@@ -215,6 +215,7 @@ impl LockstepVcpu {
             self.give_leader()?;
         }
         self.stepping = true;
+        let from = self.follower.retired();
         for _ in 0..STEPPED {
             let bytes = self.remember();
             let behind = self.foresee(&bytes);
@@ -235,8 +236,11 @@ impl LockstepVcpu {
             } else {
                 self.judge(bytes, &target, reached.err(), &written, differing)?;
             }
+            self.tally.checked += 1;
+            let ran = self.follower.retired().wrapping_sub(from);
             let halted = !matches!(ended, Ended::Exit(VcpuExit::Debug(_) | VcpuExit::Kicked));
             let done = match slice.tape.is_empty() {
+                true if slice.count.is_some_and(|count| ran >= count) => true,
                 true => comparable(self.agreed.clone(), false) == end,
                 false => self.lead.consumed(),
             };
@@ -311,14 +315,28 @@ impl LockstepVcpu {
     }
 }
 
-/// Whether the leader has TF, by which it is stepped, in an image of flags that the follower has not.
-fn pushed_by_step(word: &Word) -> bool {
-    let differ = word.leader ^ word.follower;
-    let tf = |lane: u64| RFlags::TF.bits() << (16 * lane);
-    let plain = (0..4).any(|lane| differ == tf(lane));
-    // The kernel's emulator pushes RF with a double fault too.
-    let both = differ == (RFlags::TF | RFlags::RF).bits();
-    word.follower & differ == 0 && (plain || both)
+/// What is wrong with the leader's image of flags, if nothing else differs: it has TF, by which it is
+/// stepped, or RF is not as a processor pushes it (SDM volume 3, \"Resume Flag\").
+fn wrong_image(differing: &[Word], on_qemu: bool) -> Option<&'static str> {
+    let (tf, rf) = (RFlags::TF.bits(), RFlags::RF.bits());
+    let mut what = "TF pushed by a step";
+    for word in differing {
+        let (more, less) = (word.leader & !word.follower, word.follower & !word.leader);
+        // The image may begin at any 16 bits of the word.
+        let at = |flag: u64| (0..4).map(move |lane| flag << (16 * lane));
+        match (more, less) {
+            (more, 0) if at(tf).any(|tf| more == tf) => {}
+            // The kernel's emulator pushes RF with a double fault too.
+            (more, 0) if at(tf | rf).any(|both| more == both) => {}
+            // QEMU's processors push none with a fault.
+            (0, less) if on_qemu && at(rf).any(|rf| less == rf) => what = "RF not pushed",
+            (more, less) if on_qemu && at(tf).zip(at(rf)).any(|pair| (more, less) == pair) => {
+                what = "RF not pushed";
+            }
+            _ => return None,
+        }
+    }
+    Some(what)
 }
 
 fn access(missed: Option<Missed>) -> Option<String> {

@@ -2,7 +2,7 @@
 //! which follows on a copy and must come to the same state.
 //!
 //! - this file: the engine and its virtual machine; `vcpu`: slices; `mismatch`: what is made of one
-//! - `watch`: ends slices without accesses
+//! - `scout`: slices whose end the software CPU finds; `watch`: ends other slices without accesses
 //! - `record`: what the leader did to the board is what the follower finds there
 //! - `memory`: the copies; `compare`: states; `tally`: counts; `divergence`: the report
 //!
@@ -26,8 +26,8 @@
 //! cannot hold is run by the software CPU alone and counted as `unchecked`.
 //!
 //! Not compared: RF; the time-stamp counter's offset; the task priority behind an access (CR8 is compared
-//! where a slice has none); a page that devices and the guest wrote in one slice. Not there yet: slices
-//! that the software CPU scouts (`mode=slice`), a debugger, more than one processor. Where the leader cannot single-step (ring 3 of a
+//! where a slice has none); a page that devices and the guest wrote in one slice. Not there yet: a
+//! debugger, more than one processor. Where the leader cannot single-step (ring 3 of a
 //! partial KVM) a mismatch is reported for its whole slice.
 
 mod compare;
@@ -35,6 +35,7 @@ mod divergence;
 mod memory;
 mod mismatch;
 mod record;
+mod scout;
 mod tally;
 mod vcpu;
 mod watch;
@@ -59,6 +60,9 @@ pub enum Mode {
     /// Behind each access to the board.
     #[default]
     Exit,
+    /// At points that the software CPU finds: every few thousand instructions, before each access to
+    /// the board and behind it.
+    Slice,
     /// Behind each instruction, where the leader can single-step; else as [`Mode::Exit`].
     Step,
 }
@@ -106,7 +110,7 @@ impl Lockstep {
     /// The processor model that both show.
     fn model(&self, model: &CpuModel) -> Result<CpuModel, AccelError> {
         let mut model = self.leader.shown(model)?;
-        if self.mode == Mode::Exit {
+        if self.mode != Mode::Step {
             for &(function, register, bits) in UNSHARED {
                 for leaf in model.leaves.iter_mut().filter(|l| l.function == function) {
                     leaf.registers[register] &= !bits;
@@ -147,6 +151,7 @@ impl Accel for Lockstep {
             config,
             mode: self.mode,
             partial: self.leader.partial(),
+            on_qemu: host_is_qemu(),
             fault: self.fault.clone(),
         }))))
     }
@@ -162,7 +167,23 @@ struct Shared {
     mode: Mode,
     /// The leader is a KVM that runs only a part of x86.
     partial: bool,
+    /// The host's processor is QEMU's software CPU, whose errors are known.
+    on_qemu: bool,
     fault: Option<Fault>,
+}
+
+/// Whether the host is a machine in QEMU's TCG: the hypervisor leaf's signature is "TCGTCGTCGTCG".
+#[cfg(target_arch = "x86_64")]
+fn host_is_qemu() -> bool {
+    use std::arch::x86_64::__cpuid;
+    let hypervisor = __cpuid(1).ecx >> 31 != 0;
+    let tcg = u32::from_le_bytes(*b"TCGT");
+    hypervisor && __cpuid(0x4000_0000).ebx == tcg
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn host_is_qemu() -> bool {
+    false
 }
 
 impl Shared {

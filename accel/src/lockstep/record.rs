@@ -63,6 +63,8 @@ struct State {
     tpr: u8,
     /// INIT or a start-up IPI was taken.
     restarted: bool,
+    /// Events wait at the board.
+    alone: bool,
 }
 
 /// One engine's board.
@@ -104,6 +106,20 @@ impl Side {
         };
     }
 
+    /// The same, and events wait at the board.
+    pub(super) fn record_alone(&self) {
+        *self.lock() = State {
+            way: Way::Record,
+            alone: true,
+            ..State::default()
+        };
+    }
+
+    /// Whether nothing has been accessed.
+    pub(super) fn is_untouched(&self) -> bool {
+        self.lock().tape.is_empty()
+    }
+
     /// From now on `tape` answers.
     pub(super) fn replay(&self, tape: Vec<Access>, tpr: u8) {
         *self.lock() = State {
@@ -129,6 +145,11 @@ impl Side {
     /// What was accessed against the record.
     pub(super) fn wrong(&self) -> Option<String> {
         self.lock().wrong.clone()
+    }
+
+    /// Whether anything was.
+    pub(super) fn went_wrong(&self) -> bool {
+        self.lock().wrong.is_some()
     }
 
     /// The task priority as this engine has it.
@@ -259,10 +280,12 @@ impl CpuIo for Side {
     }
 
     fn pending(&self) -> Pending {
-        match self.way() {
-            Way::Replay => Pending::empty(),
-            Way::Pass | Way::Record => self.board.pending(),
+        let state = self.lock();
+        if state.way == Way::Replay || state.alone {
+            return Pending::empty();
         }
+        drop(state);
+        self.board.pending()
     }
 
     fn ack_interrupt(&self) -> Option<u8> {

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub(super) struct Tally {
     /// Points at which state and memory were equal.
     pub(super) agreed: u64,
+    /// Instructions up to those points.
+    pub(super) checked: u64,
     /// Points at which flags that an instruction left undefined were not.
     pub(super) masked: u64,
     /// Results of the leader's that the follower was given.
@@ -20,12 +22,11 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The same by name, with the number of instructions that the follower has run.
-    pub(super) fn named(&self, instructions: u64) -> BTreeMap<String, u64> {
-        let alone: u64 = self.unchecked.values().sum();
+    /// The same by name.
+    pub(super) fn named(&self) -> BTreeMap<String, u64> {
         let counts = [
             ("agreed points", self.agreed),
-            ("checked instructions", instructions.saturating_sub(alone)),
+            ("checked instructions", self.checked),
             ("masked", self.masked),
             ("copied", self.copied),
             ("timing/TLB", self.timing),

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use emu::arch::{Gpr, RFlags, Seg};
 use emu::attention::Signals;
@@ -36,6 +37,15 @@ const LOOKED_BACK: usize = 64;
 const HISTORY: usize = 16;
 /// Instructions that the follower runs alone before the leader is offered the state again.
 const STINT: u64 = 64;
+
+/// How long a slice lasts in which nothing else ends it, at least.
+fn tick(mode: Mode) -> Duration {
+    match mode {
+        // What cannot be scouted shall not be much longer than what is.
+        Mode::Slice => Duration::from_micros(200),
+        Mode::Exit | Mode::Step => Duration::from_millis(2),
+    }
+}
 
 /// Every instruction is a stop.
 pub(super) fn step() -> DebugPoints {
@@ -109,6 +119,8 @@ pub(super) struct LockstepVcpu {
     pub(super) stepping: bool,
     /// The leader cannot hold the state.
     alone: bool,
+    /// How many instructions are checked when `run` returns for once.
+    stop_at: Option<u64>,
     /// Memory may have been filled since the state was set.
     fresh: bool,
     pub(super) history: VecDeque<String>,
@@ -131,7 +143,7 @@ impl LockstepVcpu {
         follower.set_debug(&step());
         let agreed = leader.state()?.canonical();
         let mut vcpu = Self {
-            watch: Watch::new(leader.kicker())?,
+            watch: Watch::new(leader.kicker(), tick(shared.mode))?,
             kick: Arc::new(Both {
                 leader: leader.kicker(),
                 shared: Arc::clone(&shared),
@@ -145,6 +157,7 @@ impl LockstepVcpu {
             agreed,
             stepping: false,
             alone: false,
+            stop_at: None,
             fresh: true,
             history: VecDeque::new(),
             stepped: VecDeque::with_capacity(LOOKED_BACK),
@@ -209,6 +222,11 @@ impl LockstepVcpu {
             self.shared.memory().refresh();
             self.shared.attention.set(Signals::MAP);
         }
+        if self.shared.mode == Mode::Slice
+            && let Some(exit) = self.scouted_slice()?
+        {
+            return Ok(exit);
+        }
         let stepped = self.arm()?;
         let bytes = match stepped {
             true => self.remember(),
@@ -229,6 +247,7 @@ impl LockstepVcpu {
             return Ok(self.wanted());
         }
         self.follow.replay(tape.clone(), priority);
+        let from = self.follower.retired();
         let one = stepped.then_some(&bytes);
         let Followed {
             missed,
@@ -240,6 +259,7 @@ impl LockstepVcpu {
             self.settle(&written);
             self.agreed = target;
             self.tally.agreed += 1;
+            self.tally.checked += self.follower.retired().wrapping_sub(from);
         } else if stepped {
             self.judge(bytes, &target, missed, &written, differing)?;
         } else {
@@ -249,6 +269,7 @@ impl LockstepVcpu {
                     tape,
                     priority,
                     written,
+                    count: None,
                 },
                 missed,
                 differing,
@@ -290,7 +311,7 @@ impl LockstepVcpu {
         }
     }
 
-    fn enter_leader(&mut self) -> Result<Ended, AccelError> {
+    pub(super) fn enter_leader(&mut self) -> Result<Ended, AccelError> {
         self.watch.begin();
         let exit = self.leader.run();
         self.watch.end();
@@ -307,7 +328,7 @@ impl LockstepVcpu {
     }
 
     /// What the machine's loop wants.
-    fn wanted(&self) -> Option<VcpuExit> {
+    pub(super) fn wanted(&self) -> Option<VcpuExit> {
         let wanted = self.kick.wanted.swap(false, Ordering::SeqCst);
         wanted.then_some(VcpuExit::Kicked)
     }
@@ -479,7 +500,11 @@ impl LockstepVcpu {
         }
     }
 
-    fn note_step(&mut self) {
+    pub(super) fn forget_steps(&mut self) {
+        self.stepped.clear();
+    }
+
+    pub(super) fn note_step(&mut self) {
         if self.stepped.len() == LOOKED_BACK {
             self.stepped.pop_front();
         }
@@ -487,7 +512,7 @@ impl LockstepVcpu {
     }
 
     /// Whether the last instructions to change these flags left them undefined.
-    fn leaves_undefined(&mut self, mut flags: RFlags) -> bool {
+    pub(super) fn leaves_undefined(&mut self, mut flags: RFlags) -> bool {
         let bits = Place(self.follower.state()).bits();
         for at in (0..self.stepped.len()).rev() {
             let bytes = self.follower.code_at(self.stepped[at]);
@@ -538,7 +563,7 @@ impl LockstepVcpu {
     }
 
     /// The software CPU alone does what the leader has refused: a delivery, or one instruction.
-    fn run_refused(&mut self, bytes: Bytes) -> Result<(), AccelError> {
+    pub(super) fn run_refused(&mut self, bytes: Bytes) -> Result<(), AccelError> {
         let place = Place(self.agreed.clone());
         let what = match self.agreed.queued {
             Some(_) => Some("delivery".to_owned()),
@@ -622,6 +647,13 @@ pub(super) fn repeats(bytes: &Bytes) -> bool {
 impl Vcpu for LockstepVcpu {
     fn run(&mut self) -> Result<VcpuExit, AccelError> {
         loop {
+            if self
+                .stop_at
+                .is_some_and(|count| self.tally.checked >= count)
+            {
+                self.stop_at = None;
+                return Ok(VcpuExit::Kicked);
+            }
             let exit = match self.alone {
                 true => self.run_alone()?,
                 false => self.slice()?,
@@ -655,11 +687,15 @@ impl Vcpu for LockstepVcpu {
         Err(AccelError::Lockstep { what: "debugger" })
     }
 
+    fn stop_after(&mut self, count: u64) -> bool {
+        self.stop_at = Some(self.tally.checked.saturating_add(count));
+        true
+    }
+
     fn counters(&mut self) -> Counters {
-        let retired = self.follower.retired();
         Counters {
-            instructions: Some(retired),
-            lockstep: self.tally.named(retired),
+            instructions: Some(self.tally.checked),
+            lockstep: self.tally.named(),
             ..self.leader.counters()
         }
     }

@@ -7,9 +7,6 @@ use std::time::Duration;
 
 use crate::{AccelError, Kick};
 
-/// A slice is kicked when it has lasted from one tick to the next.
-const TICK: Duration = Duration::from_millis(2);
-
 #[derive(Default)]
 struct Shared {
     /// The number of the slice under way; 0 if none is.
@@ -25,12 +22,13 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub(super) fn new(kick: Arc<dyn Kick>) -> Result<Self, AccelError> {
+    /// A slice is kicked when it has lasted from one tick to the next.
+    pub(super) fn new(kick: Arc<dyn Kick>, tick: Duration) -> Result<Self, AccelError> {
         let shared = Arc::new(Shared::default());
         let seen = Arc::clone(&shared);
         let thread = thread::Builder::new().name("lockstep".into());
         let thread = thread
-            .spawn(move || watch(&seen, &*kick))
+            .spawn(move || watch(&seen, &*kick, tick))
             .map_err(|source| AccelError::Host {
                 call: "starting a thread",
                 source,
@@ -63,10 +61,10 @@ impl Drop for Watch {
     }
 }
 
-fn watch(shared: &Shared, kick: &dyn Kick) {
+fn watch(shared: &Shared, kick: &dyn Kick, tick: Duration) {
     let mut last = 0;
     while !shared.over.load(Ordering::Acquire) {
-        thread::sleep(TICK);
+        thread::sleep(tick);
         let now = shared.slice.load(Ordering::Acquire);
         if now != 0 && now == last {
             kick.kick();
