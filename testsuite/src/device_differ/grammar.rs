@@ -52,7 +52,7 @@ pub const GRAMMARS: &[Grammar] = &[
     Grammar { name: "ioapic", setup: PLAIN, begin: known, more: chips::ioapic },
     Grammar { name: "rtc", setup: SLOW, begin: chips::rtc_begins, more: chips::rtc },
     Grammar { name: "uart", setup: PLAIN, begin: known, more: ports::uart },
-    Grammar { name: "i8042", setup: PLAIN, begin: known, more: ports::i8042 },
+    Grammar { name: "i8042", setup: PLAIN, begin: ports::i8042_begins, more: ports::i8042 },
     Grammar { name: "fw_cfg", setup: PLAIN, begin: known, more: ports::fw_cfg },
     Grammar { name: "hpet", setup: NO_HPET, begin: known, more: chips::hpet },
     Grammar { name: "vga", setup: PLAIN, begin: known, more: ports::vga },

@@ -63,6 +63,7 @@ pub(super) fn pic(random: &mut Random, script: &mut Vec<Op>) {
 
 /// Intel 8254 (231164), \"Programming the 8254\": everything is undefined before.
 pub(super) fn pit_begins(random: &mut Random, script: &mut Vec<Op>) {
+    script.push(Op::Out(0x61, 1, 1));
     for counter in 0..3 {
         let mode = random.below(6) as u32;
         script.push(Op::Out(0x43, 1, counter << 6 | 0x30 | mode << 1));
@@ -94,7 +95,11 @@ pub(super) fn pit(random: &mut Random, script: &mut Vec<Op>) {
         }
         18..26 => script.push(Op::Out(0x43, 1, 0xC0 | random.below(64) as u32)),
         26..32 => script.push(Op::Out(0x43, 1, u32::from(counter) << 6)),
-        32..38 => script.push(Op::Out(0x61, 1, random.below(4) as u32)),
+        32..38 => {
+            // An edge of the gate; one that is low stops no counter of the reference's.
+            script.push(Op::Out(0x61, 1, random.below(4) as u32));
+            script.push(Op::Out(0x61, 1, 1 | random.below(4) as u32));
+        }
         38..46 => script.push(Op::In(0x61, 1)),
         46..50 => script.push(Op::Step(1 << random.below(22))),
         50..52 => script.push(Op::In(0x43, 1)),
@@ -178,6 +183,8 @@ pub(super) fn rtc(random: &mut Random, script: &mut Vec<Op>) {
         (0..20, 1 | 3 | 5) => script.push(Op::Out(0x71, 1, random.pick(&[small, 0xC0 | small]))),
         (0..20, 6) => script.push(Op::Out(0x71, 1, 1 + small % 7)),
         (0..20, 0..10) => script.push(Op::Out(0x71, 1, small)),
+        // The century is one that the reference has.
+        (0..20, 0x32) => script.push(Op::Out(0x71, 1, 0x20)),
         (0..20, 14..) => script.push(Op::Out(0x71, 1, byte(random))),
         (20..22, _) => script.push(Op::Step(1 << random.below(32))),
         (22..24, _) => script.push(Op::In(0x70, 1)),
