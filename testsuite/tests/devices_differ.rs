@@ -5,7 +5,7 @@ use testsuite::device_differ::{Plan, listed, run};
 use testsuite::skip::skip;
 
 /// Devices that agree but for what is listed.
-const AGREE: &[&str] = &["pci", "piix", "ioapic", "fw_cfg", "vga"];
+const AGREE: &[&str] = &["pci", "piix", "ioapic", "uart", "i8042", "fw_cfg", "vga"];
 
 #[test]
 fn devices_agree() {

@@ -180,8 +180,12 @@ impl Channel {
             let slave = unit.chip.task.device & DEV_SLAVE;
             unit.restart();
             unit.chip.task.device |= slave;
-        } else if unit.is_present() && !unit.is_occupied() {
-            unit.command(command);
+        } else if unit.is_present() {
+            // ATA/ATAPI-6, 5.2.9 "INTRQ": a write of the register takes it back, whatever comes of it.
+            unit.chip.interrupt = false;
+            if !unit.is_occupied() {
+                unit.command(command);
+            }
         }
     }
 

@@ -13,7 +13,10 @@ use std::time::{Duration, Instant};
 
 use testsuite::device_differ::{Plan, Report, grammar, run};
 
-fn options() -> Result<(Vec<String>, Plan), String> {
+const HELP: &str = "device_differ [--device NAME,...] [--ops N] [--seed S] [--time SECONDS]";
+
+/// What is asked for; none for the help.
+fn options() -> Result<Option<(Vec<String>, Plan)>, String> {
     let mut devices: Vec<String> = grammar::names().iter().map(|n| n.to_string()).collect();
     let mut plan = Plan {
         ops: 1_000_000,
@@ -22,6 +25,9 @@ fn options() -> Result<(Vec<String>, Plan), String> {
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
+        if name == "--help" {
+            return Ok(None);
+        }
         let value = arguments
             .next()
             .ok_or_else(|| format!("{name} wants a value"))?;
@@ -41,7 +47,7 @@ fn options() -> Result<(Vec<String>, Plan), String> {
             }
         }
     }
-    Ok((devices, plan))
+    Ok(Some((devices, plan)))
 }
 
 fn compare(device: &str, plan: &Plan) -> Result<Report, String> {
@@ -68,7 +74,11 @@ fn compare(device: &str, plan: &Plan) -> Result<Report, String> {
 
 fn main() -> ExitCode {
     let (devices, plan) = match options() {
-        Ok(options) => options,
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{HELP}\ndevices: {}", grammar::names().join(", "));
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);

@@ -14,6 +14,8 @@ pub struct Grammar {
     pub name: &'static str,
     /// The machines it wants.
     pub setup: Setup,
+    /// Begins every script: what no document says of a machine before.
+    begin: fn(&mut Random, &mut Vec<Op>),
     /// Appends a few steps.
     more: fn(&mut Random, &mut Vec<Op>),
 }
@@ -43,18 +45,18 @@ const NO_HPET: Setup = Setup {
 /// Every device.
 #[rustfmt::skip]
 pub const GRAMMARS: &[Grammar] = &[
-    Grammar { name: "pic", setup: INTR, more: chips::pic },
-    Grammar { name: "pit", setup: PLAIN, more: chips::pit },
-    Grammar { name: "pci", setup: PLAIN, more: chipset::pci },
-    Grammar { name: "piix", setup: PLAIN, more: chipset::piix },
-    Grammar { name: "ioapic", setup: PLAIN, more: chips::ioapic },
-    Grammar { name: "rtc", setup: SLOW, more: chips::rtc },
-    Grammar { name: "uart", setup: PLAIN, more: ports::uart },
-    Grammar { name: "i8042", setup: PLAIN, more: ports::i8042 },
-    Grammar { name: "fw_cfg", setup: PLAIN, more: ports::fw_cfg },
-    Grammar { name: "hpet", setup: NO_HPET, more: chips::hpet },
-    Grammar { name: "vga", setup: PLAIN, more: ports::vga },
-    Grammar { name: "ide", setup: DISK, more: ports::ide },
+    Grammar { name: "pic", setup: INTR, begin: chips::pic_begins, more: chips::pic },
+    Grammar { name: "pit", setup: PLAIN, begin: chips::pit_begins, more: chips::pit },
+    Grammar { name: "pci", setup: PLAIN, begin: known, more: chipset::pci },
+    Grammar { name: "piix", setup: PLAIN, begin: known, more: chipset::piix },
+    Grammar { name: "ioapic", setup: PLAIN, begin: known, more: chips::ioapic },
+    Grammar { name: "rtc", setup: SLOW, begin: chips::rtc_begins, more: chips::rtc },
+    Grammar { name: "uart", setup: PLAIN, begin: known, more: ports::uart },
+    Grammar { name: "i8042", setup: PLAIN, begin: ports::i8042_begins, more: ports::i8042 },
+    Grammar { name: "fw_cfg", setup: PLAIN, begin: known, more: ports::fw_cfg },
+    Grammar { name: "hpet", setup: NO_HPET, begin: known, more: chips::hpet },
+    Grammar { name: "vga", setup: PLAIN, begin: known, more: ports::vga },
+    Grammar { name: "ide", setup: DISK, begin: known, more: ports::ide },
 ];
 
 /// The names of all devices.
@@ -74,16 +76,21 @@ pub fn find(device: &str) -> Result<&'static Grammar, DifferError> {
 }
 
 impl Grammar {
-    /// A script of `count` steps.
-    pub fn script(&self, random: &mut Random, count: usize) -> Vec<Op> {
+    /// A script of `count` steps, and how many of them begin every script.
+    pub fn script(&self, random: &mut Random, count: usize) -> (Vec<Op>, usize) {
         let mut script = Vec::with_capacity(count + 16);
+        (self.begin)(random, &mut script);
+        let head = script.len().min(count);
         while script.len() < count {
             (self.more)(random, &mut script);
         }
         script.truncate(count);
-        script
+        (script, head)
     }
 }
+
+/// For a device that is known from its reset on.
+fn known(_: &mut Random, _: &mut Vec<Op>) {}
 
 fn byte(random: &mut Random) -> u32 {
     // Single bits and their complements are commands and masks more often than not.

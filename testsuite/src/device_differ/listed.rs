@@ -57,6 +57,13 @@ pub const LISTED: &[Listed] = &[
         mask: unimplemented,
     },
     Listed {
+        device: "pci",
+        name: "smram-lock",
+        document: "82441FX (290549), SMRAM, bit 4 \"D_LCK\"",
+        about: "the register is read-only once it is locked; the reference goes on taking what is written",
+        mask: smram_lock,
+    },
+    Listed {
         device: "piix",
         name: "timer-in-parts",
         document: "82371AB (290562), PMTMR; ACPI 1.0b, 4.7.3.3 \"Power Management Timer\"",
@@ -126,6 +133,14 @@ pub const LISTED: &[Listed] = &[
         mask: special_mask_eoi,
     },
     Listed {
+        device: "pic",
+        name: "special-mask-output",
+        document: "8259A (231468), \"Special Mask Mode\"",
+        about: "a level that the mode lets through or no longer requests at once; the reference's output follows \
+                with the next command",
+        mask: special_mask_output,
+    },
+    Listed {
         device: "rtc",
         name: "illegal-time",
         document: "MC146818A, \"Time, Calendar, and Alarm Locations\": values out of range have undefined results",
@@ -137,6 +152,21 @@ pub const LISTED: &[Listed] = &[
         name: "unknown-mouse-command",
         document: "IBM PS/2 Mouse Technical Reference, \"Commands\": an invalid one is answered with FEh",
         about: "the reference does not answer. Scripts have none",
+        mask: |_, _, _, _| false,
+    },
+    Listed {
+        device: "i8042",
+        name: "controller-memory",
+        document: "IBM PC/AT Technical Reference, \"Keyboard Controller\", commands 20h to 3Fh, 60h to 7Fh, E0h",
+        about: "they reach the controller's memory and its test inputs; of them the reference has 20h and 60h alone. \
+                Scripts have no others",
+        mask: |_, _, _, _| false,
+    },
+    Listed {
+        device: "i8042",
+        name: "output-port-full",
+        document: "IBM PC/AT Technical Reference, \"Output Port Definitions\": bits 4 and 5 are the full buffers",
+        about: "they follow the buffers; the reference gives what was written last. Scripts write zeros there",
         mask: |_, _, _, _| false,
     },
     Listed {
@@ -235,6 +265,13 @@ pub const LISTED: &[Listed] = &[
             is && ours.value() == Some(1) && theirs.value() == Some(0) && take(ours, theirs)
         },
     },
+    Listed {
+        device: "ide",
+        name: "busy-for-a-moment",
+        document: "ATA/ATAPI-6, 7.15.6.1 \"BSY\": it is set when a command is written, and the interrupt follows",
+        about: "a command takes 20 us; the reference's is done at once. Scripts wait behind each",
+        mask: busy_for_a_moment,
+    },
 ];
 
 /// Bits of configuration space that nobody has implemented.
@@ -269,6 +306,75 @@ fn unimplemented(memory: &mut Memory, op: &Op, ours: &mut Outcome, theirs: &mut 
         _ => {}
     }
     false
+}
+
+/// SMRAM of the host bridge, once it is locked.
+fn smram_lock(memory: &mut Memory, op: &Op, ours: &mut Outcome, theirs: &mut Outcome) -> bool {
+    const SMRAM: u64 = 0x8000_0072;
+    let offset = |port: u16, count: u8| {
+        let first = memory.index + u64::from(port & 3);
+        (first..first + u64::from(count))
+            .position(|at| at == SMRAM)
+            .map(|byte| 8 * byte as u64)
+    };
+    match op {
+        Op::Out(0xCF8, 4, address) => memory.index = u64::from(*address & 0x80FF_FFFC),
+        Op::Out(port @ 0xCFC..=0xCFF, count, value) => {
+            if let Some(shift) = offset(*port, *count) {
+                memory.state |= u64::from(value >> shift) >> 4 & 1;
+            }
+        }
+        Op::In(port @ 0xCFC..=0xCFF, count) if memory.state == 1 => {
+            let shift = offset(*port, *count);
+            return shift.is_some_and(|shift| take_bits(ours, theirs, 0xFF << shift));
+        }
+        _ => {}
+    }
+    false
+}
+
+/// The interrupt of a command, which comes when time goes on.
+fn busy_for_a_moment(
+    memory: &mut Memory,
+    op: &Op,
+    ours: &mut Outcome,
+    theirs: &mut Outcome,
+) -> bool {
+    const BUSY: u64 = 1;
+    const RESET: u64 = 2;
+    let comes = |outcome: &Outcome| outcome.irqs.contains(&(14, true));
+    let moved = match op {
+        // What is done meanwhile is not compared, nor what follows.
+        op if memory.index == BUSY && !matches!(op, Op::Step(_)) => {
+            memory.state = 1;
+            false
+        }
+        Op::Out(0x3F6, 1, value) => {
+            memory.index = match (memory.index, value & 4) {
+                (RESET, 0) => BUSY,
+                (_, 0) => 0,
+                _ => RESET,
+            };
+            false
+        }
+        _ if memory.index == RESET => {
+            memory.state = 1;
+            false
+        }
+        Op::Out(0x1F7, ..) => {
+            memory.index = BUSY;
+            comes(theirs) && !comes(ours)
+        }
+        Op::Step(_) => {
+            memory.index = 0;
+            comes(ours) && !comes(theirs)
+        }
+        _ => false,
+    };
+    if moved {
+        ours.irqs.clone_from(&theirs.irqs);
+    }
+    poisoned(memory, ours, theirs) || moved
 }
 
 /// An interrupt that OUT2 holds back.
@@ -338,12 +444,34 @@ fn special_mask_eoi(
     poisoned(memory, ours, theirs)
 }
 
+/// The output behind a change of special mask mode: until it is the same again the reference's counts.
+fn special_mask_output(
+    memory: &mut Memory,
+    op: &Op,
+    ours: &mut Outcome,
+    theirs: &mut Outcome,
+) -> bool {
+    for (level, outcome) in memory.levels.iter_mut().zip([&*ours, &*theirs]) {
+        *level = outcome.irqs.last().map_or(*level, |(_, level)| *level);
+    }
+    let changes = matches!(op, Op::Out(0x20 | 0xA0, 1, value) if value & 0x58 == 0x48);
+    let apart = memory.levels[0] != memory.levels[1];
+    let explained = memory.state == 1 || changes && apart;
+    memory.state = u64::from(explained && apart);
+    let differ = explained && ours.irqs != theirs.irqs;
+    if differ {
+        ours.irqs.clone_from(&theirs.irqs);
+    }
+    differ
+}
+
 /// A time that is none.
 fn illegal_time(memory: &mut Memory, op: &Op, ours: &mut Outcome, theirs: &mut Outcome) -> bool {
     match op {
         Op::Out(0x70, 1, index) => memory.index = u64::from(index & 0x7F),
         Op::Out(0x71, 1, value)
-            if matches!(memory.index, 0 | 2 | 4 | 6..=9) && !(1..=9).contains(value) =>
+            if matches!(memory.index, 0 | 2 | 4 | 6..=9) && !(1..=9).contains(value)
+                || memory.index == 0x32 && *value != 0x20 =>
         {
             memory.state = 1;
         }

@@ -180,9 +180,9 @@ pub fn run(
     let mut seed = plan.seed;
     while report.ops < plan.ops && plan.time.is_none_or(|time| begun.elapsed() < time) {
         let count = EPISODE.min((plan.ops - report.ops) as usize);
-        let script = grammar.script(&mut Random::new(seed), count);
+        let (script, head) = grammar.script(&mut Random::new(seed), count);
         if let Some(parted) = bench.play(&script, Some(&mut report))? {
-            report.mismatch = Some(bench.shrink(seed, script, parted)?);
+            report.mismatch = Some(bench.shrink(seed, script, head, parted)?);
             return Ok(report);
         }
         report.ops += script.len() as u64;
@@ -252,25 +252,31 @@ impl Bench {
         Ok(None)
     }
 
-    /// Leaves out what is not needed, in ever smaller pieces.
+    /// Leaves out what is not needed, in ever smaller pieces; never of the `head`.
     fn shrink(
         &self,
         seed: u64,
         mut script: Vec<Op>,
+        head: usize,
         mut parted: Parted,
     ) -> Result<Mismatch, DifferError> {
         script.truncate(parted.at + 1);
+        let last = script[parted.at].clone();
         let mut piece = script.len() / 2;
         let mut tries = 0;
         while piece > 0 && tries < SHRINKS {
             let mut end = script.len() - 1;
             let mut shorter = false;
-            while end > 0 && tries < SHRINKS {
-                let begin = end.saturating_sub(piece);
+            while end > head && tries < SHRINKS {
+                let begin = end.saturating_sub(piece).max(head);
                 let mut candidate = script.clone();
                 candidate.drain(begin..end);
                 tries += 1;
-                if let Some(again) = self.play(&candidate, None)? {
+                // What parts must be the same, not something that the grammar keeps away from.
+                if let Some(again) = self.play(&candidate, None)?
+                    && candidate[again.at] == last
+                    && (&again.ours, &again.theirs) == (&parted.ours, &parted.theirs)
+                {
                     candidate.truncate(again.at + 1);
                     script = candidate;
                     parted = again;

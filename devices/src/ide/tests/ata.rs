@@ -74,6 +74,17 @@ fn read_sectors() {
 }
 
 #[test]
+fn a_command_takes_the_interrupt_back_even_if_it_is_not_run() {
+    let mut rig = Rig::master(hard_disk(16));
+    rig.command([0, 1, 5, 0, 0, 0xE0], 0x20);
+    rig.wait();
+    assert_eq!((rig.irq(), rig.alternate()), (true, 0x58));
+    rig.outb(7, 0xEC);
+    assert_eq!((rig.irq(), rig.alternate()), (false, 0x58), "data wait");
+    assert_eq!(rig.data(512), [5; 512]);
+}
+
+#[test]
 fn no_interrupts_while_they_are_off() {
     let mut rig = Rig::master(hard_disk(16));
     rig.control(2);

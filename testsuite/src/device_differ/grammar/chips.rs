@@ -4,15 +4,16 @@ use super::{byte, width};
 use crate::device_differ::op::Op;
 use crate::random::Random;
 
+pub(super) fn pic_begins(random: &mut Random, script: &mut Vec<Op>) {
+    // One has forgotten at the reset which the level was, the other has not.
+    script.push(Op::Wire(0, false));
+    // No document says what becomes of a request when its input changes its kind.
+    script.push(Op::Out(0x4D0, 1, byte(random)));
+    script.push(Op::Out(0x4D1, 1, byte(random)));
+}
+
 /// Both chips with all their inputs.
 pub(super) fn pic(random: &mut Random, script: &mut Vec<Op>) {
-    if script.is_empty() {
-        // One has forgotten at the reset which the level was, the other has not.
-        script.push(Op::Wire(0, false));
-        // No document says what becomes of a request when its input changes its kind.
-        script.push(Op::Out(0x4D0, 1, byte(random)));
-        script.push(Op::Out(0x4D1, 1, byte(random)));
-    }
     // Special mask mode, or the EOI it does not go with.
     let special = matches!(script[1], Op::Out(_, _, value) if value & 8 != 0);
     let base = random.pick(&[0x20, 0xA0]);
@@ -60,6 +61,22 @@ pub(super) fn pic(random: &mut Random, script: &mut Vec<Op>) {
     }
 }
 
+/// Intel 8254 (231164), \"Programming the 8254\": everything is undefined before.
+pub(super) fn pit_begins(random: &mut Random, script: &mut Vec<Op>) {
+    script.push(Op::Out(0x61, 1, 1));
+    for counter in 0..3 {
+        let mode = random.below(6) as u32;
+        script.push(Op::Out(0x43, 1, counter << 6 | 0x30 | mode << 1));
+        for _ in 0..2 {
+            script.push(Op::Out(0x40 + counter as u16, 1, byte(random)));
+        }
+    }
+    script.push(Op::Step(TWO_CLOCKS));
+}
+
+/// Nanoseconds in which a count that was written is loaded, as the 8254 does with the next clock.
+const TWO_CLOCKS: u64 = 2000;
+
 pub(super) fn pit(random: &mut Random, script: &mut Vec<Op>) {
     let counter = random.below(3) as u16;
     match random.below(100) {
@@ -69,12 +86,20 @@ pub(super) fn pit(random: &mut Random, script: &mut Vec<Op>) {
             if random.chance(70) {
                 script.push(Op::Out(0x40 + counter, 1, byte(random)));
                 script.push(Op::Out(0x40 + counter, 1, byte(random)));
+                script.push(Op::Step(TWO_CLOCKS));
             }
         }
-        12..18 => script.push(Op::Out(0x40 + counter, 1, byte(random))),
+        12..18 => {
+            script.push(Op::Out(0x40 + counter, 1, byte(random)));
+            script.push(Op::Step(TWO_CLOCKS));
+        }
         18..26 => script.push(Op::Out(0x43, 1, 0xC0 | random.below(64) as u32)),
         26..32 => script.push(Op::Out(0x43, 1, u32::from(counter) << 6)),
-        32..38 => script.push(Op::Out(0x61, 1, random.below(4) as u32)),
+        32..38 => {
+            // An edge of the gate; one that is low stops no counter of the reference's.
+            script.push(Op::Out(0x61, 1, random.below(4) as u32));
+            script.push(Op::Out(0x61, 1, 1 | random.below(4) as u32));
+        }
         38..46 => script.push(Op::In(0x61, 1)),
         46..50 => script.push(Op::Step(1 << random.below(22))),
         50..52 => script.push(Op::In(0x43, 1)),
@@ -110,30 +135,31 @@ pub(super) fn ioapic(random: &mut Random, script: &mut Vec<Op>) {
     }
 }
 
-/// Registers and setup memory, with time.
-pub(super) fn rtc(random: &mut Random, script: &mut Vec<Op>) {
-    let set = |script: &mut Vec<Op>, index, value| {
+pub(super) fn rtc_begins(random: &mut Random, script: &mut Vec<Op>) {
+    let mut set = |index, value| {
         script.push(Op::Out(0x70, 1, index));
         script.push(Op::Out(0x71, 1, value));
     };
-    if script.is_empty() {
-        // Binary or not, of 12 or 24 hours: fixed before the time is set, as the data sheet wants it.
-        let form = random.below(4) as u32 * 2;
-        set(script, 11, 0x80 | form);
-        for (index, value) in [
-            (0, 5),
-            (2, 6),
-            (4, 7),
-            (6, 1),
-            (7, 8),
-            (8, 9),
-            (9, 8),
-            (0x32, 0x20),
-        ] {
-            set(script, index, value);
-        }
-        set(script, 11, form);
+    // Binary or not, of 12 or 24 hours: fixed before the time is set, as the data sheet wants it.
+    let form = random.below(4) as u32 * 2;
+    set(11, 0x80 | form);
+    for (index, value) in [
+        (0, 5),
+        (2, 6),
+        (4, 7),
+        (6, 1),
+        (7, 8),
+        (8, 9),
+        (9, 8),
+        (0x32, 0x20),
+    ] {
+        set(index, value);
     }
+    set(11, form);
+}
+
+/// Registers and setup memory, with time.
+pub(super) fn rtc(random: &mut Random, script: &mut Vec<Op>) {
     let form = match script[1] {
         Op::Out(_, _, value) => value & 6,
         _ => 0,
@@ -157,6 +183,8 @@ pub(super) fn rtc(random: &mut Random, script: &mut Vec<Op>) {
         (0..20, 1 | 3 | 5) => script.push(Op::Out(0x71, 1, random.pick(&[small, 0xC0 | small]))),
         (0..20, 6) => script.push(Op::Out(0x71, 1, 1 + small % 7)),
         (0..20, 0..10) => script.push(Op::Out(0x71, 1, small)),
+        // The century is one that the reference has.
+        (0..20, 0x32) => script.push(Op::Out(0x71, 1, 0x20)),
         (0..20, 14..) => script.push(Op::Out(0x71, 1, byte(random))),
         (20..22, _) => script.push(Op::Step(1 << random.below(32))),
         (22..24, _) => script.push(Op::In(0x70, 1)),

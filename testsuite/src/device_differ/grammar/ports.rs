@@ -35,11 +35,20 @@ pub(super) fn uart(random: &mut Random, script: &mut Vec<Op>) {
     }
 }
 
+/// The reference's mouse has not the default resolution before it is told so.
+pub(super) fn i8042_begins(_: &mut Random, script: &mut Vec<Op>) {
+    script.extend([
+        Op::Out(0x64, 1, 0xD4),
+        Op::Out(0x60, 1, 0xF6),
+        Op::In(0x60, 1),
+    ]);
+}
+
 /// Controller, keyboard and mouse.
 pub(super) fn i8042(random: &mut Random, script: &mut Vec<Op>) {
     const CONTROLLER: &[u32] = &[
-        0x20, 0x60, 0xA7, 0xA8, 0xA9, 0xAA, 0xAB, 0xAD, 0xAE, 0xC0, 0xD0, 0xD1, 0xD2, 0xD3, 0xD4,
-        0xDD, 0xDF, 0xE0, 0xFF, 0x21, 0xA1,
+        0x20, 0x60, 0xA7, 0xA8, 0xA9, 0xAA, 0xAB, 0xAD, 0xAE, 0xC0, 0xD0, 0xD1, 0xD2, 0xD3, 0xDD,
+        0xDF, 0xFF,
     ];
     // A command with its parameter, if it has one.
     const KEYBOARD: &[(u32, &[u32])] = &[
@@ -68,28 +77,34 @@ pub(super) fn i8042(random: &mut Random, script: &mut Vec<Op>) {
         (0xF6, &[]),
         (0xFF, &[]),
     ];
+    // The answers to what was sent before are read first: no document says what becomes of them.
+    let keyboard = |script: &mut Vec<Op>, byte| {
+        script.extend([const { Op::In(0x60, 1) }; 4]);
+        script.push(Op::Out(0x60, 1, byte));
+    };
     let mouse = |script: &mut Vec<Op>, byte| {
+        script.extend([const { Op::In(0x60, 1) }; 4]);
         script.push(Op::Out(0x64, 1, 0xD4));
         script.push(Op::Out(0x60, 1, byte));
     };
     match random.below(100) {
         0..10 => {
             let command = random.pick(CONTROLLER);
+            script.extend([const { Op::In(0x60, 1) }; 4]);
             script.push(Op::Out(0x64, 1, command));
             let data = match command {
-                // Bit 0 is the reset.
-                0xD1 => byte(random) | 1,
+                // Bit 0 is the reset; bits 4 and 5 follow the output buffer.
+                0xD1 => byte(random) & 0xCF | 1,
                 0x60 | 0xD2 | 0xD3 => byte(random),
-                0xD4 => random.pick(MOUSE).0,
                 _ => return,
             };
             script.push(Op::Out(0x60, 1, data));
         }
         10..22 => {
             let (command, parameters) = random.pick(KEYBOARD);
-            script.push(Op::Out(0x60, 1, command));
+            keyboard(script, command);
             if !parameters.is_empty() {
-                script.push(Op::Out(0x60, 1, random.pick(parameters)));
+                keyboard(script, random.pick(parameters));
             }
         }
         22..32 => {
@@ -196,7 +211,7 @@ pub(super) fn ide(random: &mut Random, script: &mut Vec<Op>) {
         }
         36..38 => script.push(Op::Out(0x3F6, 1, random.pick(&[0, 2, 0x80, 8]))),
         // What registers hold during a reset nobody says.
-        38..39 => script.extend([Op::Out(0x3F6, 1, 4), Op::Out(0x3F6, 1, 0)]),
+        38..39 => script.extend([Op::Out(0x3F6, 1, 4), Op::Out(0x3F6, 1, 0), Op::Step(50_000)]),
         39..50 => script.push(Op::In(0x1F0, random.pick(&[2, 4]))),
         50..55 => script.push(Op::Out(0x1F0, 2, random.draw() as u32 & 0xFFFF)),
         55..60 => script.push(Op::In(0x3F6, 1)),
