@@ -25,12 +25,13 @@ use crate::{gdb, qtest, stats, subcommand};
     args_override_self = true
 )]
 pub struct Options {
-    /// Engine: tcg, kvm, kvm:tcg (the first that works) or auto, the default: KVM if it is there and good,
-    /// else tcg. The built-in guest runs on both unless one is named. `help` lists them.
+    /// Engine: tcg, kvm, kvm:tcg (the first that works), lockstep (kvm, checked by tcg) or auto, the default:
+    /// KVM if it is there and good, else tcg. The built-in guest runs on both unless one is named. `help` lists them.
     ///
     /// May be given again for an engine to fall back to. kvm: rescue=on|off|refusals, whether the own CPU
     /// runs what KVM cannot (on: all but 64-bit ring 3 of a KVM without VT-x and SVM; refusals: only what it
-    /// refuses); kernel-irqchip=off. tcg: thread=single|multi makes no difference.
+    /// refuses); kernel-irqchip=off. tcg: thread=single|multi makes no difference. lockstep: mode=exit|slice|step, compared
+    /// at each access to the board (the default), every few thousand instructions too, or at each.
     #[arg(long, value_name = "ENGINE,...", help_heading = "CPU")]
     pub accel: Vec<String>,
     /// Move the machine to the other engine where it says: exits=N, the N-th access to the board, insns=N,

@@ -30,7 +30,18 @@ fn shard(text: &str) -> Result<(u64, u64), String> {
     }
 }
 
-fn options() -> Result<(bool, Plan), String> {
+const HELP: &str = "\
+campaign [--engine host|kvm] [--cases N] [--seed S] [--shard K/N] [--time SECONDS]
+  --engine host   64-bit and compatibility code of ring 3 on this machine's processor (the default)
+  --engine kvm    every mode and ring, through /dev/kvm; a line of JSON a difference
+  --cases N       how many (1000000)
+  --seed S        the same cases again (1)
+  --shard K/N     every N-th case from the K-th on (kvm)
+  --time SECONDS  the end, whatever has been done by then (kvm)
+Status: 0 both sides agree, 1 they do not, 2 no such engine or option";
+
+/// What is asked for; none for the help.
+fn options() -> Result<Option<(bool, Plan)>, String> {
     let mut kvm = false;
     let mut plan = Plan {
         cases: 1_000_000,
@@ -40,6 +51,9 @@ fn options() -> Result<(bool, Plan), String> {
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
+        if name == "--help" {
+            return Ok(None);
+        }
         let value = arguments
             .next()
             .ok_or_else(|| format!("{name} wants a value"))?;
@@ -50,18 +64,22 @@ fn options() -> Result<(bool, Plan), String> {
             ("--seed", n) => plan.seed = number(n)?,
             ("--shard", text) => plan.shard = shard(text)?,
             ("--time", n) => plan.time = Some(Duration::from_secs(number(n)?)),
-            _ => return Err(format!("unknown option {name} {value}")),
+            _ => return Err(format!("unknown option {name} {value}\n{HELP}")),
         }
     }
     if !kvm && (plan.shard != (0, 1) || plan.time.is_some()) {
         return Err("--shard and --time go with --engine kvm".into());
     }
-    Ok((kvm, plan))
+    Ok(Some((kvm, plan)))
 }
 
 fn main() -> ExitCode {
     let (kvm, plan) = match options() {
-        Ok(options) => options,
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(2);

@@ -123,18 +123,20 @@ fn loads_segment(instruction: &Instruction) -> bool {
     instruction.mnemonic() != Mnemonic::Push && kinds.contains(&op.op0_kind())
 }
 
-/// Whether an invalid instruction with a vector opcode (VEX, EVEX, or SSE's with a prefix that it
-/// does not go with) may run into the page behind the code.
-fn cut_off_vector(input: &Input, instruction: &Instruction) -> bool {
+/// Whether an invalid instruction may run into the page behind the code: one with a vector opcode (VEX,
+/// EVEX, or SSE's with a prefix that it does not go with), of a control or debug register that does not
+/// exist, or of a unit that only another vendor has (0F A6, 0F A7).
+fn cut_off(input: &Input, instruction: &Instruction) -> bool {
     let start = (instruction.ip() - input.at) as usize;
     let reach = instruction.ip()..instruction.ip() + 15;
-    let vector = |pair: &[u8]| {
+    let varies = |pair: &[u8]| {
         let sse = matches!(pair[1], 0x10..=0x17 | 0x28..=0x2F | 0x50..=0x7F | 0xC2 | 0xC4..=0xC6 | 0xD0..=0xFE);
-        matches!(pair[0], 0xC4 | 0xC5 | 0x62 | 0x8F) || pair[0] == 0x0F && sse
+        let absent = matches!(pair[1], 0x20..=0x23 | 0xA6 | 0xA7);
+        matches!(pair[0], 0xC4 | 0xC5 | 0x62 | 0x8F) || pair[0] == 0x0F && (sse || absent)
     };
     let mut bytes = input.code[start..].to_vec();
     bytes.push(INT3);
-    instruction.is_invalid() && reach.contains(&CODE_END) && bytes.windows(2).any(vector)
+    instruction.is_invalid() && reach.contains(&CODE_END) && bytes.windows(2).any(varies)
 }
 
 /// Whether a campaign should come across `code`: covered, and no reason to skip all of it.
@@ -335,10 +337,9 @@ impl Generator {
                 return None;
             }
         }
-        if instructions.iter().any(|i| cut_off_vector(&input, i)) {
-            self.skips.count(
-                "invalid vector opcode at the end of the code: how much is fetched first varies",
-            );
+        if instructions.iter().any(|i| cut_off(&input, i)) {
+            self.skips
+                .count("invalid opcode at the end of the code: how much is fetched first varies");
             return None;
         }
         // Also what only a LOCK makes invalid: the processor may get as far as its operand.

@@ -80,7 +80,7 @@ fn undefined(lines: &[String]) -> bool {
 }
 
 /// Whether an operand lies so near to 4 GiB that one access, or a few of a string, goes beyond.
-fn at_four_gib(case: &Case) -> bool {
+fn at_four_gib(case: &Case, reach: u64) -> bool {
     let instruction = case.instruction();
     let value = |register: Register, _, _| {
         if register.is_segment_register() {
@@ -96,10 +96,18 @@ fn at_four_gib(case: &Case) -> bool {
         Some(value & (u64::MAX >> (64 - 8 * register.size().clamp(1, 8))))
     };
     (0..instruction.op_count()).any(|operand| {
-        let memory = matches!(instruction.op_kind(operand), OpKind::Memory)
-            || instruction.is_string_instruction();
+        let string = instruction.is_string_instruction();
+        let memory = string || matches!(instruction.op_kind(operand), OpKind::Memory);
+        let repeats = instruction.has_rep_prefix() || instruction.has_repne_prefix();
+        let reach = if string && repeats { reach } else { 0 };
+        let near = |at: u64| {
+            let at = at & u64::from(u32::MAX);
+            (at as u32).wrapping_add(0x1000) < 0x1010
+                || at < reach
+                || at.saturating_add(reach) > u64::from(u32::MAX)
+        };
         let address = instruction.virtual_address(operand, 0, value);
-        memory && address.is_some_and(|at| (at as u32).wrapping_add(0x1000) < 0x1010)
+        memory && address.is_some_and(near)
     })
 }
 
@@ -378,10 +386,16 @@ const KNOWN: &[Known] = &[
     Known {
         what: "outside 64-bit mode an access across 4 GiB goes on at 0",
         why: "SDM Vol. 3A, \"Limit Checking\": may or may not fault; ours does",
-        explains: |case, _| {
+        explains: |case, lines| {
             // SYSEXIT's stack: what runs there pushes.
             let low = is(case, &[Mnemonic::Sysexit]) && (case.gpr[1] as u32) < 0x100;
-            low || case.mode.bits() == 32 && at_four_gib(case)
+            let faults = matches!(raised(lines).1, Some(GP | SS));
+            let reach = if faults {
+                case.gpr[1].saturating_mul(8)
+            } else {
+                0
+            };
+            low || case.mode.bits() == 32 && at_four_gib(case, reach)
         },
     },
     Known {
