@@ -15,7 +15,7 @@ impl Machine {
     /// Moves time on to `to` nanoseconds, where it is moved by hand; devices see each of their deadlines on
     /// the way. Returns the time, and calls `seen` after each deadline.
     ///
-    /// After [`MOST_DEADLINES`] of them the rest is one leap.
+    /// After a million of them the rest is one leap.
     pub fn step_time_to(&self, to: u64, mut seen: impl FnMut()) -> u64 {
         let shared = &self.shared;
         let Some(time) = &shared.hand_time else {
