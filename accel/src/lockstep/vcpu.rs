@@ -260,9 +260,10 @@ impl LockstepVcpu {
             self.agreed = target;
             self.tally.agreed += 1;
             self.tally.checked += self.follower.retired().wrapping_sub(from);
-        } else if stepped {
+        } else if stepped && self.shared.partial {
             self.judge(bytes, &target, missed, &written, differing)?;
         } else {
+            // Of a stepped instruction too: a whole KVM may have run all of a handler.
             self.locate(
                 &Slice {
                     target,
